@@ -1,0 +1,317 @@
+"""Settings of the process and of one array.
+
+``config`` holds the process's settings: defaults, then environment variables
+(``ZARR_GPU_ARRAY__ORDER=F`` is the key ``array.order``), then what ``config.set`` says.  A plain
+call of ``config.set`` changes the process; as a ``with`` block it changes the current thread (or
+task) alone, and only inside the block.  :class:`ArrayConfig` holds the run-time behaviour of one
+array.  Imports :mod:`zarr_gpu.errors` only; read by every layer.
+
+The keys, all of them (anything else is an error):
+
+============================= ======== ==========================================================
+``default_zarr_format``       3        format of new nodes where none is named
+``array.order``               "C"      memory order of results
+``array.write_empty_chunks``  False    store chunks that hold nothing but the fill value
+``array.read_missing_chunks`` True     absent chunks read as the fill value (False: an error)
+``json_indent``               2        indentation of metadata documents, None for one line
+``threads``                   0        worker threads of one read or write, 0 = usable cores
+``device``                    "auto"   device of nodes opened without ``device=``
+``decode.max_variable_bytes`` 2 GiB    largest decoded chunk of a variable-length type
+``read.batch_bytes``          16 MiB   decoded bytes that one lane handles at a time
+============================= ======== ==========================================================
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from zarr_gpu.errors import MetadataError, ZarrUserWarning
+
+__all__ = ["ArrayConfig", "Config", "config"]
+
+_PREFIX = "ZARR_GPU_"
+_ABSENT: Any = object()
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+# key -> (default, test of a value, what a value must be)
+_SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
+    "default_zarr_format": (3, lambda v: _is_int(v) and v in (2, 3), "2 or 3"),
+    "array.order": ("C", lambda v: v in ("C", "F"), '"C" or "F"'),
+    "array.write_empty_chunks": (False, _is_bool, "true or false"),
+    "array.read_missing_chunks": (True, _is_bool, "true or false"),
+    "json_indent": (2, lambda v: v is None or (_is_int(v) and 0 <= v <= 64), "None or 0 to 64"),
+    "threads": (0, lambda v: v is None or (_is_int(v) and v >= 0), "None or a number from 0 up"),
+    "device": ("auto", lambda v: isinstance(v, str) and v != "", "the name of a device"),
+    "decode.max_variable_bytes": (2 << 30, lambda v: _is_int(v) and v > 0, "a number above 0"),
+    "read.batch_bytes": (16 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
+}
+
+
+def _check(key: str, value: Any, source: str) -> Any:
+    """``value`` if it may be given to ``key``."""
+    try:
+        _, accepts, wanted = _SETTINGS[key]
+    except (KeyError, TypeError):
+        raise MetadataError(
+            f"{source}: there is no setting {key!r}; there are {', '.join(_SETTINGS)}"
+        ) from None
+    if not accepts(value):
+        raise MetadataError(f"{source}: {key} must be {wanted}, got {value!r}")
+    return value
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys: ``{"array": {"order": "F"}}`` -> ``{"array.order": "F"}``."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat.update(_flatten(value, f"{key}."))
+        else:
+            flat[key] = value
+    return flat
+
+
+def _read_environment() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for variable, text in os.environ.items():
+        if not variable.startswith(_PREFIX):
+            continue
+        key = variable.removeprefix(_PREFIX).lower().replace("__", ".")
+        if key not in _SETTINGS:
+            # A later release, or another program, may use a variable that is unknown here.
+            warnings.warn(f"{variable} names no setting", ZarrUserWarning, stacklevel=4)
+            continue
+        spoken = {"True": "true", "False": "false", "None": "null"}.get(text, text)
+        try:
+            value: Any = json.loads(spoken)
+        except ValueError:
+            value = text
+        found[key] = _check(key, value, f"environment variable {variable}")
+    return found
+
+
+# What `with config.set(...)` says in this context; None where nothing is said.
+_local: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
+    "zarr_gpu_config", default=None
+)
+
+
+class _Change:
+    """The result of ``Config.set``: in force already; as a context manager, undone at the end."""
+
+    def __init__(
+        self, owner: Config, values: dict[str, Any], withdraw: Callable[[_Change], None]
+    ) -> None:
+        self._owner = owner
+        self._values = values
+        self._withdraw = withdraw
+        self._tokens: list[contextvars.Token[dict[str, Any] | None]] = []
+
+    def __enter__(self) -> Config:
+        self._withdraw(self)  # from the process; from here on this context alone sees it
+        self._tokens.append(_local.set({**(_local.get() or {}), **self._values}))
+        return self._owner
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _local.reset(self._tokens.pop())
+
+
+class Config:
+    """Nested settings; see the module's text for the keys.
+
+    Examples
+    --------
+    >>> from zarr_gpu import config
+    >>> config.get("array.order")
+    'C'
+    >>> with config.set({"array.order": "F"}):
+    ...     config.get("array.order")
+    'F'
+    >>> config.get("array.order")
+    'C'
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._values: dict[str, Any] | None = None  # in force for the process; None: to be read
+        self._base: dict[str, Any] = {}
+        self._changes: list[tuple[weakref.ref[_Change], dict[str, Any]]] = []
+
+    def _load(self) -> dict[str, Any]:
+        with self._lock:
+            if self._values is None:
+                self._base = {key: default for key, (default, _, _) in _SETTINGS.items()}
+                self._base.update(_read_environment())
+                self._changes = []
+                self._values = dict(self._base)
+            return self._values
+
+    def _rebuild(self) -> None:
+        """Recompute the values; changes that nobody can withdraw any more join the base."""
+        while self._changes and self._changes[0][0]() is None:
+            self._base.update(self._changes.pop(0)[1])
+        values = dict(self._base)
+        for _, changed in self._changes:
+            values.update(changed)
+        self._values = values
+
+    def _withdraw(self, change: _Change) -> None:
+        with self._lock:
+            self._changes = [entry for entry in self._changes if entry[0]() is not change]
+            if self._values is not None:
+                self._rebuild()
+
+    def get(self, key: str, default: Any = _ABSENT) -> Any:
+        """The value of ``key``, or a nested dict for the first part of a dotted key.
+
+        Raises
+        ------
+        MetadataError
+            There is no such setting and no ``default`` was given.
+        """
+        values = self._values or self._load()
+        local = _local.get()
+        if local is not None and key in local:
+            return local[key]
+        if key in values:
+            return values[key]
+        part = {
+            k.removeprefix(f"{key}."): v for k, v in self._flat().items() if k.startswith(f"{key}.")
+        }
+        if part:
+            return part
+        if default is not _ABSENT:
+            return default
+        return _check(key, None, "config.get")
+
+    def set(self, values: Mapping[str, Any] | None = None, **named: Any) -> _Change:
+        """Change settings, for the process or, as a ``with`` block, for the block alone.
+
+        Parameters
+        ----------
+        values
+            Dotted keys or nested mappings.
+        **named
+            The same with ``__`` for the dot: ``array__order="F"``.
+
+        Raises
+        ------
+        MetadataError
+            A key is unknown or a value unfit; nothing is changed then.
+        """
+        flat = _flatten(values or {})
+        flat.update({name.replace("__", "."): value for name, value in named.items()})
+        for key, value in flat.items():
+            _check(key, value, "config.set")
+        change = _Change(self, flat, self._withdraw)
+        with self._lock:
+            self._load()
+            self._changes.append((weakref.ref(change), flat))
+            self._rebuild()
+        return change
+
+    def reset(self) -> None:
+        """Back to the defaults and the environment, read anew."""
+        with self._lock:
+            self._values = None
+            self._changes = []
+
+    def _flat(self) -> dict[str, Any]:
+        return {**(self._values or self._load()), **(_local.get() or {})}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings in force here, nested."""
+        nested: dict[str, Any] = {}
+        for key, value in self._flat().items():
+            *parents, name = key.split(".")
+            level = nested
+            for parent in parents:
+                level = level.setdefault(parent, {})
+            level[name] = value
+        return nested
+
+    def __getitem__(self, key: str) -> Any:
+        return self.get(key)
+
+    def __repr__(self) -> str:
+        return f"Config({self.to_dict()})"
+
+
+config = Config()
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayConfig:
+    """How one array behaves at run time; never stored.
+
+    Parameters
+    ----------
+    order
+        Memory order of results, "C" or "F".
+    write_empty_chunks
+        Store chunks that hold nothing but the fill value.
+    read_missing_chunks
+        Read absent chunks as the fill value; if False they raise ``ChunkNotFoundError``.
+    """
+
+    order: Literal["C", "F"] = "C"
+    write_empty_chunks: bool = False
+    read_missing_chunks: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("order", "write_empty_chunks", "read_missing_chunks"):
+            _check(f"array.{name}", getattr(self, name), "ArrayConfig")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Fields from ``values``, the rest from ``config``.
+
+        Raises
+        ------
+        MetadataError
+            A key is unknown or a value unfit.
+        """
+        fields = {name: config.get(f"array.{name}") for name in cls.__slots__}
+        for name, value in values.items():
+            if name not in fields:
+                raise MetadataError(
+                    f"config: an array has no setting {name!r}; it has {', '.join(fields)}"
+                )
+            fields[name] = value
+        return cls(**fields)
+
+    @classmethod
+    def parse(cls, value: ArrayConfig | Mapping[str, Any] | None) -> ArrayConfig:
+        """An ``ArrayConfig`` from whatever a ``config=`` argument was given."""
+        if isinstance(value, ArrayConfig):
+            return value
+        if value is not None and not isinstance(value, Mapping):
+            raise MetadataError(f"config: an ArrayConfig or a dict is needed, got {value!r}")
+        return cls.from_dict(value or {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dict."""
+        return {name: getattr(self, name) for name in self.__slots__}

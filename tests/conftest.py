@@ -1,0 +1,77 @@
+"""What every test may use: the shared data, Hypothesis profiles, and skips that may not hide.
+
+Environment:
+
+``HYPOTHESIS_PROFILE``  ``fast`` (default), ``ci`` or ``full`` (2,000 examples per property)
+``ZARR_GPU_CI=1``       a skip is a failure, save for tests marked ``gpu`` and for reasons that
+                        start with ``platform:``
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# Deterministic, and without deadlines: a busy machine must not decide what passes.
+for profile, max_examples in {"fast": 40, "ci": 200, "full": 2000}.items():
+    settings.register_profile(
+        profile,
+        max_examples=max_examples,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+        print_blob=True,
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository's root folder."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of stores written by other implementations; never write into it."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("shared data: no folder ../shared/data beside the repository")
+    return SHARED_DATA
+
+
+def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Turn a skip into a failure, unless its reason is the platform."""
+    reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+    if not reason.removeprefix("Skipped: ").startswith("platform:"):
+        report.outcome = "failed"
+        report.longrepr = f"ZARR_GPU_CI=1 forbids skipping: {reason}"
+
+
+def strict() -> bool:
+    return os.environ.get("ZARR_GPU_CI") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    expected = hasattr(report, "wasxfail") or item.get_closest_marker("gpu") is not None
+    if strict() and report.skipped and not expected:
+        forbid_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if strict() and report.skipped:
+        forbid_skip(report)
+    return report

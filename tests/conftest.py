@@ -3,7 +3,7 @@
 Environment:
 
 ``HYPOTHESIS_PROFILE``  ``fast`` (default), ``ci`` or ``full`` (2,000 examples per property)
-``ZARR_GPU_CI=1``       a skip is a failure, save for tests marked ``gpu`` and for reasons that
+``FORBID_SKIPS=1``      a skip is a failure, save for tests marked ``gpu`` and for reasons that
                         start with ``platform:``
 """
 
@@ -51,11 +51,11 @@ def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
     reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
     if not reason.removeprefix("Skipped: ").startswith("platform:"):
         report.outcome = "failed"
-        report.longrepr = f"ZARR_GPU_CI=1 forbids skipping: {reason}"
+        report.longrepr = f"FORBID_SKIPS=1 forbids skipping: {reason}"
 
 
 def strict() -> bool:
-    return os.environ.get("ZARR_GPU_CI") == "1"
+    return os.environ.get("FORBID_SKIPS") == "1"
 
 
 @pytest.hookimpl(wrapper=True)

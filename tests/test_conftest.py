@@ -1,4 +1,4 @@
-"""The rule of conftest.py that a skip fails under ``ZARR_GPU_CI=1``."""
+"""The rule of conftest.py that a skip fails under ``FORBID_SKIPS=1``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_skipped_file_fails_in_ci(tmp_path: Path) -> None:
 def run_pytest(folder: Path, ci: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
-        env=os.environ | {"ZARR_GPU_CI": ci},
+        env=os.environ | {"FORBID_SKIPS": ci},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -20,11 +20,12 @@ PACKAGE = ROOT / "zarr_gpu"
 # The first pattern that matches a module's name (without "zarr_gpu.") gives its level.
 LEVELS = [
     (0, r"errors|config"),
-    (1, r"extents|grid|plan|select|dtypes|metadata(\..+)?"),
-    (2, r"codecs\.(base|registry|native|nvcomp)|storage\.base"),
-    (4, r"codecs\.chain|layout"),
+    (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
+    (2, r"codecs\.(base|checks|framing|registry|native|nvcomp)"),
+    (2, r"storage\.(base|atomic|keys|pool|spans)"),
+    (4, r"codecs\.chain|layout|shards"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
-    (5, r"shards|locate|devices\.base"),
+    (5, r"locate|devices\.base"),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine"),
     (8, r"array|group|attributes|creation|nodes"),

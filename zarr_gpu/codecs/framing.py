@@ -1,0 +1,170 @@
+"""Framings that several codecs share.
+
+gzip, zlib, bz2 and lzma are streams whose decoded size nobody tells; they share one loop, in which
+input and output pass in pieces, so that a stream that wants to become larger than its chunk is
+stopped after one piece too many.  crc32, crc32c, adler32 and fletcher32 put four bytes before or
+behind the data.  Imports checks; called by these codecs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from zarr_gpu.codecs.base import U8
+from zarr_gpu.codecs.checks import DAMAGE, allocate, check_choice, check_size, damaged
+from zarr_gpu.errors import CodecError
+
+__all__ = [
+    "Decompressor",
+    "Inflate",
+    "attach_checksum",
+    "check_location",
+    "decode_streams",
+    "detach_checksum",
+]
+
+INPUT = 1 << 16  # bytes: small enough that copies of an unread rest cost nothing
+OUTPUT = 1 << 18
+
+
+class Decompressor(Protocol):
+    """What ``bz2.BZ2Decompressor`` and ``lzma.LZMADecompressor`` have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
+
+
+class Inflate:
+    """``zlib.decompressobj`` as a :class:`Decompressor`."""
+
+    def __init__(self, wbits: int) -> None:
+        self._stream = zlib.decompressobj(wbits)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._stream.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
+        rest = self._stream.unconsumed_tail
+        part = self._stream.decompress(rest or data, max_length)
+        # Output may wait inside zlib when the piece came out full.
+        self.needs_input = not self._stream.unconsumed_tail and len(part) < max_length
+        return part
+
+
+def decode_streams(
+    codec: str,
+    data: U8,
+    start: Callable[[], Decompressor],
+    *,
+    limit: int,
+    exact: bool,
+    out: U8 | None,
+    padding: int = 0,
+    errors: type[Exception] = zlib.error,
+) -> U8:
+    """Decode one or more streams that follow each other and together fill ``data``.
+
+    ``start`` makes the decompressor of one stream.  ``padding`` zero bytes at a time may stand
+    between two streams (and, where it is 1, behind the last); 0 if a second stream is an error.
+    """
+    source = data.data
+    end = len(source)
+    target = allocate(codec, limit, out) if exact else None
+    parts: list[bytes] = []
+    size = position = 0
+    while True:
+        try:
+            stream = start()
+            while not stream.eof:
+                piece: bytes | memoryview = b""
+                if stream.needs_input:
+                    if position == end:
+                        raise damaged(codec, "the data end within a stream", actual=end)
+                    piece = source[position : position + INPUT]
+                    position += len(piece)
+                part = stream.decompress(piece, min(limit - size + 1, OUTPUT))
+                if size + len(part) > limit:
+                    raise damaged(
+                        codec, "the data would decode to more than the chunk holds", expected=limit
+                    )
+                if target is None:
+                    parts.append(part)
+                else:
+                    target[size : size + len(part)] = np.frombuffer(part, np.uint8)
+                size += len(part)
+        except (errors, *DAMAGE) as error:
+            if isinstance(error, CodecError):
+                raise
+            raise damaged(codec, f"damaged stream: {error}", actual=end) from error
+        position -= len(stream.unused_data)
+        if position == end:
+            break
+        if padding:
+            rest = bytes(source[position:])
+            zeros = len(rest) - len(rest.lstrip(b"\0"))
+            if padding == 1 and zeros == len(rest):
+                break
+            position += zeros - zeros % padding
+        if not padding or position == end:
+            raise damaged(codec, f"{end - position} bytes follow the end of the stream", actual=end)
+    check_size(codec, size, limit, exact=exact)
+    if target is None:
+        return np.frombuffer(b"".join(parts), np.uint8)
+    return target
+
+
+def check_location(codec: str, location: object) -> str:
+    """``location`` of a checksum: "start" or "end"."""
+    return check_choice(codec, "location", location, ("start", "end"))
+
+
+def attach_checksum(data: U8, checksum: int, location: str) -> U8:
+    """``data`` with the checksum, little-endian, before or behind it."""
+    encoded = np.empty(len(data) + 4, np.uint8)
+    payload, place = _parts(encoded, location)
+    payload[:] = data
+    place[:] = np.frombuffer(checksum.to_bytes(4, "little"), np.uint8)
+    return encoded
+
+
+def detach_checksum(
+    codec: str,
+    data: U8,
+    compute: Callable[[U8], int],
+    location: str,
+    *,
+    limit: int,
+    exact: bool,
+) -> U8:
+    """``data`` without its checksum, a view, once that agrees."""
+    if len(data) < 4:
+        raise damaged(codec, "the data are shorter than their checksum", actual=len(data))
+    check_size(codec, len(data) - 4, limit, exact=exact)
+    payload, place = _parts(data, location)
+    stored, computed = int.from_bytes(place.tobytes(), "little"), compute(payload)
+    if stored != computed:
+        raise damaged(
+            codec,
+            f"checksum mismatch: {stored:#010x} is stored, the data give {computed:#010x}",
+            actual=len(data),
+        )
+    return payload
+
+
+def _parts(data: U8, location: str) -> tuple[U8, U8]:
+    return (data[4:], data[:4]) if location == "start" else (data[:-4], data[-4:])

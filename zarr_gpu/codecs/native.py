@@ -1,0 +1,267 @@
+"""Compression libraries called where they lie, inside the wheel of numcodecs.
+
+numcodecs links c-blosc, zstd and LZ4 into its extension modules, and where these export the C
+functions, calling them through ctypes decodes straight into the caller's memory, without the GIL
+and without importing numcodecs.  That is an accident of linking and no promise, so every library
+is probed at first use, by a round trip of a few bytes; :func:`blosc`, :func:`zstd` and :func:`lz4`
+return None where anything is amiss, and the codecs then call numcodecs' public functions.
+``ZARR_GPU_NATIVE=0`` in the environment does the same everywhere.
+
+Imports nothing of ours but type names; called by the codecs.  Safe in many threads and after
+``fork``: contexts belong to one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from zarr_gpu.codecs.base import U8
+
+__all__ = ["Blosc", "Lz4", "Zstd", "blosc", "lz4", "zstd"]
+
+_SAMPLE = (np.arange(600, dtype=np.uint16) // 7).view(np.uint8)
+
+_Anything = ctypes.c_char * 0
+
+
+def _pointer(array: U8) -> Any:
+    """The address of the elements, as a ctypes argument; ``array`` must outlive the call."""
+    try:
+        return _Anything.from_buffer(array.data)  # far cheaper than the line below
+    except (TypeError, ValueError):  # read-only
+        return array.ctypes.data
+
+
+def _open(stem: str) -> ctypes.CDLL | None:
+    if os.environ.get("ZARR_GPU_NATIVE") == "0":
+        return None
+    try:
+        spec = find_spec("numcodecs")  # finds the package without importing it
+        for folder in (spec and spec.submodule_search_locations) or ():
+            for suffix in EXTENSION_SUFFIXES:
+                path = Path(folder, stem + suffix)
+                if path.is_file():
+                    return ctypes.CDLL(str(path))
+    except (OSError, ImportError, ValueError):
+        pass
+    return None
+
+
+def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    function = getattr(library, name)  # AttributeError: not exported
+    function.restype = result
+    function.argtypes = arguments
+    return function  # type: ignore[no-any-return]
+
+
+_Library = TypeVar("_Library")
+
+
+def _probe(
+    stem: str, bind: Callable[[ctypes.CDLL], _Library], works: Callable[[_Library], bool]
+) -> _Library | None:
+    library = _open(stem)
+    if library is None:
+        return None
+    try:
+        found = bind(library)
+        return found if works(found) else None
+    except (AttributeError, ValueError, ctypes.ArgumentError):
+        return None
+
+
+class Blosc:
+    """c-blosc; frames are checked by the caller, which knows how long they are."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        c_int, size_t, void_p = ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p
+        self._decompress = _function(
+            library, "blosc_decompress_ctx", c_int, void_p, void_p, size_t, c_int
+        )
+        self._compress = _function(
+            library,
+            "blosc_compress_ctx",
+            c_int,
+            *(c_int, c_int, size_t, size_t, void_p, void_p, size_t),
+            *(ctypes.c_char_p, size_t, c_int),
+        )
+        self._getitem = _function(library, "blosc_getitem", c_int, void_p, c_int, c_int, void_p)
+
+    def decompress(self, frame: U8, out: U8) -> int:
+        """Decode a frame whose header was checked; number of bytes, or a negative error code."""
+        return int(self._decompress(_pointer(frame), _pointer(out), len(out), 1))
+
+    def getitem(self, frame: U8, start: int, count: int, out: U8) -> int:
+        """Decode ``count`` elements from ``start`` on; ``out`` must have room for them."""
+        return int(self._getitem(_pointer(frame), start, count, _pointer(out)))
+
+    def compress(
+        self, data: U8, out: U8, *, cname: str, clevel: int, shuffle: int, typesize: int, block: int
+    ) -> int:
+        """Encode into ``out``; number of bytes, 0 where they do not fit, or an error code."""
+        return int(
+            self._compress(
+                *(clevel, shuffle, typesize, len(data), _pointer(data), _pointer(out), len(out)),
+                *(cname.encode(), block, 1),
+            )
+        )
+
+    def works(self) -> bool:
+        """A round trip of a few bytes."""
+        frame, back = np.empty(2000, np.uint8), np.empty(len(_SAMPLE), np.uint8)
+        part = np.empty(20, np.uint8)
+        size = self.compress(_SAMPLE, frame, cname="lz4", clevel=5, shuffle=1, typesize=2, block=0)
+        return (
+            16 < size < len(_SAMPLE)
+            and self.decompress(frame[:size], back) == len(back)
+            and bool(np.array_equal(back, _SAMPLE))
+            and self.getitem(frame[:size], 100, 10, part) == len(part)
+            and bool(np.array_equal(part, _SAMPLE[200:220]))
+        )
+
+
+class _Context:
+    """A zstd context of one thread, freed with it."""
+
+    def __init__(self, create: Callable[[], int | None], free: Callable[[int], object]) -> None:
+        self.pointer = create()
+        self._free = free
+        if not self.pointer:
+            raise MemoryError("no memory for a zstd context")
+
+    def __del__(self) -> None:
+        if getattr(self, "pointer", None):
+            self._free(self.pointer)  # type: ignore[arg-type]
+
+
+class Zstd:
+    """libzstd."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        size_t, void_p, c_int = ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int
+        self._is_error = _function(library, "ZSTD_isError", ctypes.c_uint, size_t)
+        self._error_name = _function(library, "ZSTD_getErrorName", ctypes.c_char_p, size_t)
+        self._bound = _function(library, "ZSTD_compressBound", size_t, size_t)
+        self._create_d = _function(library, "ZSTD_createDCtx", void_p)
+        self._free_d = _function(library, "ZSTD_freeDCtx", size_t, void_p)
+        self._create_c = _function(library, "ZSTD_createCCtx", void_p)
+        self._free_c = _function(library, "ZSTD_freeCCtx", size_t, void_p)
+        self._set = _function(library, "ZSTD_CCtx_setParameter", size_t, void_p, c_int, c_int)
+        buffers = (void_p, void_p, size_t, void_p, size_t)
+        self._decompress = _function(library, "ZSTD_decompressDCtx", size_t, *buffers)
+        self._compress = _function(library, "ZSTD_compress2", size_t, *buffers)
+        self._decompress_bound = _function(
+            library, "ZSTD_decompressBound", ctypes.c_ulonglong, void_p, size_t
+        )
+        self._local = threading.local()
+
+    def decompress(self, data: U8, out: U8) -> int:
+        """Decode all frames of ``data``; the number of bytes.
+
+        Raises
+        ------
+        ValueError
+            The data are damaged, or hold more than ``out``.
+        """
+        context = getattr(self._local, "decompress", None)
+        if context is None:
+            context = self._local.decompress = _Context(self._create_d, self._free_d)
+        size = self._decompress(context.pointer, _pointer(out), len(out), _pointer(data), len(data))
+        if size > len(out):
+            raise ValueError(self._error_name(size).decode())
+        return int(size)
+
+    def decompress_bound(self, data: U8) -> int | None:
+        """The most bytes that ``data`` can decode to by its frame headers, None if damaged."""
+        bound = self._decompress_bound(_pointer(data), len(data))
+        return None if bound >= 1 << 63 else int(bound)
+
+    def compress(self, data: U8, *, level: int, checksum: bool) -> U8:
+        """One frame that tells its content size."""
+        context = getattr(self._local, "compress", None)
+        if context is None:
+            context = _Context(self._create_c, self._free_c)
+            if level <= 12:  # higher ones keep hundreds of megabytes
+                self._local.compress = context
+        pointer = context.pointer
+        for parameter, value in ((100, level), (201, int(checksum))):
+            self._check(self._set(pointer, parameter, value))
+        out = np.empty(self._bound(len(data)), np.uint8)
+        size = self._compress(pointer, _pointer(out), len(out), _pointer(data), len(data))
+        self._check(size)
+        return out[:size]
+
+    def _check(self, code: int) -> None:
+        if self._is_error(code):
+            raise ValueError(self._error_name(code).decode())
+
+    def works(self) -> bool:
+        """A round trip of a few bytes."""
+        frame, back = self.compress(_SAMPLE, level=1, checksum=True), np.empty_like(_SAMPLE)
+        return (
+            len(frame) < len(_SAMPLE)
+            and self.decompress_bound(frame) == len(back)
+            and self.decompress(frame, back) == len(back)
+            and bool(np.array_equal(back, _SAMPLE))
+        )
+
+
+class Lz4:
+    """The block format of LZ4."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        c_int, void_p = ctypes.c_int, ctypes.c_void_p
+        four = (void_p, void_p, c_int, c_int)
+        self._decompress = _function(library, "LZ4_decompress_safe", c_int, *four)
+        self._compress = _function(library, "LZ4_compress_fast", c_int, *four, c_int)
+        self._bound = _function(library, "LZ4_compressBound", c_int, c_int)
+
+    def decompress(self, block: U8, out: U8) -> int:
+        """Decode one block; number of bytes, negative where it is damaged or too large."""
+        return int(self._decompress(_pointer(block), _pointer(out), len(block), len(out)))
+
+    def bound(self, nbytes: int) -> int:
+        """The most bytes that a block of ``nbytes`` decoded bytes may have."""
+        return int(self._bound(nbytes))
+
+    def compress(self, data: U8, out: U8, acceleration: int) -> int:
+        """Encode into ``out``; number of bytes, 0 where they do not fit."""
+        return int(self._compress(_pointer(data), _pointer(out), len(data), len(out), acceleration))
+
+    def works(self) -> bool:
+        """A round trip of a few bytes."""
+        block, back = np.empty(self.bound(len(_SAMPLE)), np.uint8), np.empty_like(_SAMPLE)
+        size = self.compress(_SAMPLE, block, 1)
+        return (
+            0 < size <= len(block)
+            and self.decompress(block[:size], back) == len(back)
+            and bool(np.array_equal(back, _SAMPLE))
+        )
+
+
+@functools.cache
+def blosc() -> Blosc | None:
+    """c-blosc, None where it cannot be called directly."""
+    return _probe("blosc", Blosc, Blosc.works)
+
+
+@functools.cache
+def zstd() -> Zstd | None:
+    """libzstd, None where it cannot be called directly."""
+    return _probe("zstd", Zstd, Zstd.works)
+
+
+@functools.cache
+def lz4() -> Lz4 | None:
+    """LZ4, None where it cannot be called directly."""
+    return _probe("lz4", Lz4, Lz4.works)

@@ -59,13 +59,16 @@ _NUMBERS = frozenset(
     ["bool", "float16", "float32", "float64", "complex64", "complex128"]
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
-_ML_FLOATS = frozenset(
-    ["bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn"]
-    + ["float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"]
-)
+_ML_FLOATS = frozenset({
+    "bfloat16", "float8_e3m4", "float8_e4m3", "float8_e4m3b11fnuz", "float8_e4m3fn",
+    "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu",
+})  # fmt: skip
 _VLEN_BYTES = frozenset(["variable_length_bytes", "bytes", "binary"])
+_STRUCTS = ("struct", "structured")
 _TIMES = {"numpy.datetime64": "M8", "numpy.timedelta64": "m8"}
-_UNITS = frozenset("Y M W D h m s ms us ns ps fs as generic".split())
+_UNITS = frozenset({
+    "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic",
+})  # fmt: skip
 _RAW_BITS = re.compile(r"r([0-9]{1,12})")
 _V2_NAME = re.compile(r"([<>|])([biufcmMSUV])([0-9]{1,12})(?:\[([0-9]{0,10})([a-z]+|[YMWD])\])?")
 _V2_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
@@ -235,7 +238,7 @@ def _parse_v2(json: Any, depth: int) -> DType:
     if order == "|" and dtype.multibyte:
         raise MetadataError(f"data type {show(json)} needs a byte order, '<' or '>'")
     if order != "|" and dtype.multibyte:
-        return DType(dtype.numpy.newbyteorder(order), dtype.name)
+        return DType(dtype.numpy.newbyteorder("<" if order == "<" else ">"), dtype.name)
     return dtype
 
 
@@ -317,7 +320,9 @@ def parse_v3(json: Any) -> DType:
 def _parse_v3(json: Any, depth: int) -> DType:
     name, configuration = _named(json)
     if name in _CONFIGURED:
-        return _CONFIGURED[name](name, configuration, depth)
+        return _CONFIGURED[name](name, configuration)
+    if name in _STRUCTS:
+        return _parse_struct(name, configuration, depth)
     bits = _RAW_BITS.fullmatch(name)
     plain = name in _NUMBERS or name in _ML_FLOATS or name in _VLEN_BYTES or name == "string"
     if not plain and bits is None:
@@ -345,7 +350,9 @@ def _named(json: Any) -> tuple[str, Mapping[str, Any]]:
         raise MetadataError(f"data type {show(json)} must be understood")
     extra = json.keys() - {"name", "configuration", "must_understand"}
     if extra:
-        raise MetadataError(f"data type {show(json['name'])} has unknown keys {show(sorted(extra))}")
+        raise MetadataError(
+            f"data type {show(json['name'])} has unknown keys {show(sorted(extra))}"
+        )
     configuration = json.get("configuration", {})
     if not isinstance(configuration, dict):
         raise MetadataError(f"configuration {show(configuration)} of a data type is no object")
@@ -366,7 +373,7 @@ def _check_keys(name: str, configuration: Mapping[str, Any], keys: set[str]) -> 
         )
 
 
-def _parse_length(name: str, configuration: Mapping[str, Any], depth: int) -> DType:
+def _parse_length(name: str, configuration: Mapping[str, Any]) -> DType:
     _check_keys(name, configuration, {"length_bytes"})
     length = configuration["length_bytes"]
     unit = 4 if name == "fixed_length_utf32" else 1
@@ -376,7 +383,7 @@ def _parse_length(name: str, configuration: Mapping[str, Any], depth: int) -> DT
     return _plain(char, length // unit, name)
 
 
-def _parse_time(name: str, configuration: Mapping[str, Any], depth: int) -> DType:
+def _parse_time(name: str, configuration: Mapping[str, Any]) -> DType:
     _check_keys(name, configuration, {"unit", "scale_factor"})
     unit, scale = configuration["unit"], configuration["scale_factor"]
     if unit in ("\u03bcs", "\u00b5s"):
@@ -416,14 +423,12 @@ def _v3_field(json: Any, depth: int) -> Field:
     return Field(name, _parse_v3(data_type, depth + 1))
 
 
-_CONFIGURED: dict[str, Callable[[str, Mapping[str, Any], int], DType]] = {
+_CONFIGURED: dict[str, Callable[[str, Mapping[str, Any]], DType]] = {
     "fixed_length_utf32": _parse_length,
     "null_terminated_bytes": _parse_length,
     "raw_bytes": _parse_length,
     "numpy.datetime64": _parse_time,
     "numpy.timedelta64": _parse_time,
-    "struct": _parse_struct,
-    "structured": _parse_struct,
 }
 
 
@@ -440,7 +445,7 @@ def to_v3(dtype: DType) -> Any:
     >>> to_v3(parse_v2("<U3"))
     {'name': 'fixed_length_utf32', 'configuration': {'length_bytes': 12}}
     """
-    if dtype.name not in _CONFIGURED:
+    if dtype.name not in _CONFIGURED and not dtype.fields:
         return dtype.name
     return {"name": dtype.name, "configuration": _configuration(dtype)}
 

@@ -1,0 +1,141 @@
+"""JSON documents: bytes to plain Python values and back.
+
+Reading refuses what could not be written back unchanged or could harm the reader, always as a
+:class:`~zarr_gpu.errors.MetadataError` that names the key: more than ``MAX_NBYTES`` bytes, more
+than ``MAX_DEPTH`` levels, duplicate keys, and text that is not UTF-8.  Read as they are: a byte
+order mark in front (skipped), the bare words NaN and Infinity (zarr-python writes them in
+attributes), and escaped lone surrogates (kept, and escaped again on writing).
+
+Writing has the layout of zarr-python: indented by two, keys in their order, ASCII only.
+
+Imports errors and fill_values (``show``).  Called by the other modules of metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from zarr_gpu.errors import MetadataError, ZarrError
+from zarr_gpu.fill_values import show
+
+__all__ = ["MAX_DEPTH", "MAX_NBYTES", "check_json", "dumps", "loads", "naming", "show"]
+
+MAX_NBYTES = 64 << 20
+"""Longest document that is read."""
+
+MAX_DEPTH = 200
+"""Most levels of lists and objects in a document."""
+
+_NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
+_STRING = re.compile(rb'"[^"]*"')
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Give errors from inside the key of the document that they are about."""
+    try:
+        yield
+    except ZarrError as error:
+        if error.key is None:
+            error.key = key
+        raise
+    except RecursionError as error:
+        raise MetadataError(f"document {key!r} is nested too deeply", key=key) from error
+
+
+def loads(data: bytes | bytearray | memoryview, *, key: str) -> dict[str, Any]:
+    """Parse the document stored under ``key``, which must be a JSON object.
+
+    Raises
+    ------
+    MetadataError
+        The document is too long, too deep, not JSON or not an object.
+
+    Examples
+    --------
+    >>> loads(b'{"zarr_format": 2}', key=".zgroup")
+    {'zarr_format': 2}
+    """
+    data = bytes(data)
+    if len(data) > MAX_NBYTES:
+        raise MetadataError(
+            f"document {key!r} is too long", key=key, expected=MAX_NBYTES, actual=len(data)
+        )
+    if _depth(data) > MAX_DEPTH:
+        raise MetadataError(f"document {key!r} is nested deeper than {MAX_DEPTH} levels", key=key)
+    try:
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise MetadataError(f"document {key!r} is not valid JSON: {error}", key=key) from error
+    if not isinstance(value, dict):
+        raise MetadataError(f"document {key!r} is no JSON object but {show(value)}", key=key)
+    return value
+
+
+def _depth(data: bytes) -> int:
+    """Levels of nesting; exact only where it can matter."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return 0
+    if b"\\" in data:
+        data = data.replace(rb"\\", b"").replace(rb"\"", b"")
+    marks = np.frombuffer(_STRING.sub(b"", data.translate(None, _NO_STRUCTURE)), np.uint8)
+    up = (marks == ord("[")) | (marks == ord("{"))
+    down = (marks == ord("]")) | (marks == ord("}"))
+    return int(np.cumsum(up.astype(np.int64) - down).max(initial=0))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = [k for k, _ in pairs if k in seen or seen.add(k)]  # type: ignore[func-returns-value]
+        raise ValueError(f"duplicate key {show(twice[0])}")
+    return result
+
+
+def dumps(document: Mapping[str, Any], *, key: str, indent: int | None = 2) -> bytes:
+    r"""The bytes of a document, as zarr-python lays them out.
+
+    Raises
+    ------
+    MetadataError
+        A value cannot be written as JSON.
+
+    Examples
+    --------
+    >>> dumps({"zarr_format": 2}, key=".zgroup")
+    b'{\n  "zarr_format": 2\n}'
+    """
+    try:
+        return json.dumps(document, indent=indent).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MetadataError(f"document {key!r} cannot be written: {error}", key=key) from error
+
+
+def check_json(value: Any, what: str) -> None:
+    """Refuse values that JSON would change or cannot hold; ``what`` names them in the error.
+
+    Keys of objects must be strings.  Tuples pass: they are written as lists.
+    """
+    stack: list[tuple[Any, str, int]] = [(value, what, 0)]
+    while stack:
+        item, path, depth = stack.pop()
+        if depth > MAX_DEPTH:
+            raise MetadataError(f"{what} is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(item, dict):
+            for key, child in item.items():
+                if not isinstance(key, str):
+                    raise MetadataError(f"{path} has the key {show(key)}, which is no string")
+                stack.append((child, f"{path}[{show(key)}]", depth + 1))
+        elif isinstance(item, (list, tuple)):
+            stack.extend((child, f"{path}[{i}]", depth + 1) for i, child in enumerate(item))
+        elif item is not None and not isinstance(item, (str, bool, int, float)):
+            raise MetadataError(
+                f"{path} is a {type(item).__name__}, which JSON cannot hold; convert it first"
+            )

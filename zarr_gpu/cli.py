@@ -222,6 +222,7 @@ def describe_array(array: zarr_gpu.Array, path: str) -> dict[str, Any]:
     metadata = array.metadata
     stored = array.nbytes_stored()
     names = metadata.dimension_names
+    device, steps = demos.decode_path(array)
     return {
         "kind": "array",
         "path": path,
@@ -241,10 +242,9 @@ def describe_array(array: zarr_gpu.Array, path: str) -> dict[str, Any]:
         "ratio": array.nbytes / stored if stored else None,
         "nchunks": array.nchunks,
         "nchunks_initialized": array.nchunks_initialized,
-        "device": array.device,
+        "device": device,
         "decode_path": [
-            {"codec": step.codec, "where": step.where, "note": step.note}
-            for step in array.explain().steps
+            {"codec": step.codec, "where": step.where, "note": step.note} for step in steps
         ],
         "attributes": dict(array.attrs),
     }
@@ -417,3 +417,7 @@ def show_report(report: demos.Report, out: Console) -> None:
 
 def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

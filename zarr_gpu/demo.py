@@ -21,7 +21,7 @@ import zarr_gpu
 from zarr_gpu.demo_volume import make_volume, save_picture
 from zarr_gpu.errors import ArrayNotFoundError
 
-__all__ = ["SIZES", "Measured", "Report", "Step", "run_on_generated", "run_on_store"]
+__all__ = ["SIZES", "Measured", "Report", "Step", "decode_path", "run_on_generated", "run_on_store"]
 
 Host = npt.NDArray[Any]
 Selection = tuple[slice, ...]
@@ -207,6 +207,13 @@ def bounded_box(
     return tuple(box)
 
 
+def decode_path(array: zarr_gpu.Array) -> tuple[str, tuple[Step, ...]]:
+    """The device of an array and the steps of decoding on it; reads nothing."""
+    explained = array.explain(tuple(slice(0, 0) for _ in array.shape))
+    steps = tuple(Step(step.codec, step.where, step.note) for step in explained.steps)
+    return explained.device, steps
+
+
 def measure(
     array: zarr_gpu.Array,
     name: str,
@@ -275,7 +282,7 @@ def measure(
         patch_nbytes=int(np.prod(patch)) * whole.dtype.itemsize,
         patch_seconds=tuple(taken),
         equal=equal,
-        steps=tuple(Step(step.codec, step.where, step.note) for step in array.explain(box).steps),
+        steps=decode_path(array)[1],
     )
     return measured, whole
 
@@ -341,7 +348,7 @@ def run_on_generated(
             written[...] = volume
             seconds = time.perf_counter() - start
             array = zarr_gpu.open_array(str(Path(folder, f"{name}.zarr")), mode="r", device=device)
-            where = array.device
+            where = decode_path(array)[0]
             measured, whole = measure(
                 array,
                 name,
@@ -412,4 +419,6 @@ def run_on_store(
         progress=part_of(progress, "reading", 0.0, 1.0),
     )
     drawn = picture is not None and save_picture(whole, picture)
-    return Report(array.device, path, "the whole read", (measured,), picture if drawn else None)
+    return Report(
+        decode_path(array)[0], path, "the whole read", (measured,), picture if drawn else None
+    )

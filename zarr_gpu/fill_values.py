@@ -453,14 +453,17 @@ def _cast_complex(dtype: DType, value: Any) -> Any:
 
 def _cast_datetime(dtype: DType, value: Any) -> Any:
     native = dtype.numpy.newbyteorder("=")
-    if isinstance(value, (bool, np.bool_, float, np.floating)):
+    if value is None or isinstance(value, (bool, np.bool_, float, np.floating)):
         raise _refuse(dtype, value)
     if isinstance(value, (int, np.integer)):
         return _decode_datetime(dtype, int(value))
     scalar = np.asarray(value)
     if scalar.ndim or scalar.dtype.kind not in (native.kind, "U", "O"):
         raise _refuse(dtype, value)
-    return scalar.astype(native)[()]
+    result = scalar.astype(native)
+    if scalar.dtype.kind == native.kind and not np.isnat(scalar) and result != scalar:
+        raise _refuse(dtype, value, "it is no multiple of the unit, or out of range")
+    return result[()]
 
 
 def _cast_bytes(dtype: DType, value: Any) -> Any:

@@ -24,14 +24,28 @@ import numpy as np
 from zarr_gpu.errors import MetadataError, ZarrError
 from zarr_gpu.fill_values import show
 
-__all__ = ["MAX_DEPTH", "MAX_NBYTES", "check_json", "dumps", "loads", "naming", "show"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_NBYTES",
+    "MAX_NEW_DEPTH",
+    "check_json",
+    "dumps",
+    "loads",
+    "naming",
+    "plain_copy",
+    "show",
+]
 
 MAX_NBYTES = 64 << 20
 """Longest document that is read."""
 
 MAX_DEPTH = 200
-"""Most levels of lists and objects in a document."""
+"""Most levels of lists and objects in a document that is read."""
 
+MAX_NEW_DEPTH = 128
+"""Most levels in attributes that are written: consolidation adds some."""
+
+_SCALARS = (str, int, float, type(None))  # a bool is an int
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _STRING = re.compile(rb'"[^"]*"')
 
@@ -123,19 +137,46 @@ def check_json(value: Any, what: str) -> None:
 
     Keys of objects must be strings.  Tuples pass: they are written as lists.
     """
-    stack: list[tuple[Any, str, int]] = [(value, what, 0)]
+    stack: list[tuple[Any, tuple[Any, ...]]] = [(value, ())]
     while stack:
-        item, path, depth = stack.pop()
-        if depth > MAX_DEPTH:
-            raise MetadataError(f"{what} is nested deeper than {MAX_DEPTH} levels")
+        item, path = stack.pop()
+        if len(path) > MAX_NEW_DEPTH:
+            raise MetadataError(f"{what} is nested deeper than {MAX_NEW_DEPTH} levels")
         if isinstance(item, dict):
             for key, child in item.items():
                 if not isinstance(key, str):
-                    raise MetadataError(f"{path} has the key {show(key)}, which is no string")
-                stack.append((child, f"{path}[{show(key)}]", depth + 1))
+                    where = _where(what, path)
+                    raise MetadataError(f"{where} has the key {show(key)}, which is no string")
+                if not isinstance(child, _SCALARS):
+                    stack.append((child, (*path, key)))
         elif isinstance(item, (list, tuple)):
-            stack.extend((child, f"{path}[{i}]", depth + 1) for i, child in enumerate(item))
-        elif item is not None and not isinstance(item, (str, bool, int, float)):
-            raise MetadataError(
-                f"{path} is a {type(item).__name__}, which JSON cannot hold; convert it first"
+            stack.extend(
+                (child, (*path, i))
+                for i, child in enumerate(item)
+                if not isinstance(child, _SCALARS)
             )
+        elif not isinstance(item, _SCALARS):
+            raise MetadataError(
+                f"{_where(what, path)} is a {type(item).__name__}, which JSON cannot hold: "
+                "convert it first"
+            )
+
+
+def _where(what: str, path: tuple[Any, ...]) -> str:
+    return what + "".join(f"[{show(step)}]" for step in path)
+
+
+def plain_copy(value: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """What a reader will get back from ``value``: a copy with lists in place of tuples.
+
+    Raises
+    ------
+    MetadataError
+        JSON would change the value otherwise, or cannot hold it.
+    """
+    check_json(value, what)
+    try:
+        copy: dict[str, Any] = json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MetadataError(f"{what} cannot be written as JSON: {error}") from error
+    return copy

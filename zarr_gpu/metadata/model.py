@@ -2,9 +2,10 @@
 
 A model is a frozen value that keeps the parsed document it came from, so that a rewrite changes
 only what was meant to change: unknown fields, short-hand names and the order of keys survive.
-Models are made by ``v2`` and ``v3``; the constructors check nothing.
+Models are made by ``v2`` and ``v3``; the constructors check nothing.  Two models are equal when
+their documents are.
 
-Imports documents, keys, dtypes and errors.
+Imports consolidated, documents, keys, dtypes and errors.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 
 from zarr_gpu.dtypes import DType
 from zarr_gpu.errors import MetadataError
-from zarr_gpu.metadata.documents import check_json, dumps, show
+from zarr_gpu.metadata.consolidated import write_inline
+from zarr_gpu.metadata.documents import dumps, plain_copy, show
 from zarr_gpu.metadata.keys import KeyEncoding
 
 __all__ = [
@@ -56,7 +58,7 @@ class NamedConfig:
         return {"name": self.name, "configuration": self.configuration}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ArrayMetadata:
     """What the documents of one array say.
 
@@ -87,6 +89,11 @@ class ArrayMetadata:
     dimension_names: tuple[str | None, ...] | None
     order: Literal["C", "F"]
     document: Json
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArrayMetadata) and _documents(self) == _documents(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def ndim(self) -> int:
@@ -124,7 +131,7 @@ class ArrayMetadata:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GroupMetadata:
     """What the documents of one group say.
 
@@ -142,6 +149,31 @@ class GroupMetadata:
     attributes: Json
     consolidated: dict[str, dict[str, Json]] | None
     document: Json
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GroupMetadata) and _documents(self) == _documents(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def with_consolidated(
+        self, documents: Mapping[str, Mapping[str, Json]] | None
+    ) -> GroupMetadata:
+        """A copy with these documents of all nodes below, or with none.
+
+        They go into the document of a v3 group; those of a v2 group are written apart, by
+        ``consolidated.write_zmetadata``.
+        """
+        found = None if documents is None else {p: dict(d) for p, d in documents.items()}
+        if self.zarr_format == 2:
+            return replace(self, consolidated=found)
+        document: Json = {}
+        for name, value in self.document.items():
+            if name == "consolidated_metadata":
+                continue
+            if name == "node_type" and documents is not None:
+                document["consolidated_metadata"] = write_inline(documents)
+            document[name] = value
+        return replace(self, consolidated=found, document=document)
 
     def with_attributes(self, attributes: Mapping[str, Any]) -> GroupMetadata:
         """A copy with these attributes in place of the old ones."""
@@ -164,13 +196,16 @@ class GroupMetadata:
         }
 
 
+def _documents(model: ArrayMetadata | GroupMetadata) -> tuple[Any, ...]:
+    consolidated = model.consolidated if isinstance(model, GroupMetadata) else None
+    return model.zarr_format, model.document, model.attributes, consolidated
+
+
 def check_attributes(attributes: Any) -> Json:
     """A plain copy of attributes given by a user; refuses what JSON would change."""
     if not isinstance(attributes, Mapping):
         raise MetadataError(f"attributes {show(attributes)} are no mapping")
-    plain = dict(attributes)
-    check_json(plain, "attributes")
-    return plain
+    return plain_copy(dict(attributes), "attributes")
 
 
 def check_lengths(value: Any, what: str, *, minimum: int) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from zarr_gpu.dtypes import DType, decode_fill, encode_fill, parse_v2, to_v2
 from zarr_gpu.errors import MetadataError, UnknownCodecError
-from zarr_gpu.metadata.documents import check_json, naming, show
+from zarr_gpu.metadata.documents import naming, plain_copy, show
 from zarr_gpu.metadata.keys import KeyEncoding
 from zarr_gpu.metadata.model import (
     ArrayMetadata,
@@ -208,8 +208,7 @@ def build_array(
         "compressor": None if compressor is None else dict(compressor),
         "zarr_format": 2,
     }
-    check_json(document, "document")
-    return parse_array(document, check_attributes(attributes or {}))
+    return parse_array(plain_copy(document, "document"), check_attributes(attributes or {}))
 
 
 def build_group(attributes: Mapping[str, Any] | None = None) -> GroupMetadata:

@@ -16,8 +16,8 @@ from typing import Any
 
 from zarr_gpu.dtypes import DType, decode_fill, default_fill, encode_fill, parse_v3, to_v3
 from zarr_gpu.errors import MetadataError, UnsupportedExtensionError
-from zarr_gpu.metadata.consolidated import read_inline, write_inline
-from zarr_gpu.metadata.documents import check_json, naming, show
+from zarr_gpu.metadata.consolidated import read_inline
+from zarr_gpu.metadata.documents import naming, plain_copy, show
 from zarr_gpu.metadata.keys import KeyEncoding
 from zarr_gpu.metadata.model import (
     ArrayMetadata,
@@ -105,7 +105,7 @@ def _parse_group(doc: Json) -> GroupMetadata:
 
 def _check_fields(doc: Json, known: frozenset[str], null: str | None = None) -> None:
     """Refuse unknown fields; the field ``null`` may be null, as an old zarr-python wrote it."""
-    for name in doc.keys() - known:
+    for name in sorted(doc.keys() - known):
         value = doc[name]
         if isinstance(value, dict) and value.get("must_understand") is False:
             continue
@@ -141,7 +141,9 @@ def parse_named(json: Any, what: str, *, optional: bool = False) -> NamedConfig:
         raise MetadataError(f"{what} {show(name)}: must_understand {show(must)} is not allowed")
     extra = json.keys() - {"name", "configuration", "must_understand"}
     if extra:
-        raise UnsupportedExtensionError(f"{what} {show(name)} has unknown keys {show(extra)}")
+        raise UnsupportedExtensionError(
+            f"{what} {show(name)} has unknown keys {show(sorted(extra))}"
+        )
     configuration = json.get("configuration", {})
     if not isinstance(configuration, dict):
         raise MetadataError(
@@ -153,7 +155,9 @@ def parse_named(json: Any, what: str, *, optional: bool = False) -> NamedConfig:
 def _only(named: NamedConfig, what: str, keys: set[str]) -> None:
     extra = named.configuration.keys() - keys
     if extra:
-        raise MetadataError(f"{what} {named.name!r} has unknown configuration {show(extra)}")
+        raise MetadataError(
+            f"{what} {named.name!r} has unknown configuration {show(sorted(extra))}"
+        )
 
 
 def _parse_grid(json: Any, ndim: int, dtype: DType) -> tuple[int, ...]:
@@ -244,9 +248,8 @@ def build_array(
     if dimension_names is not None:
         document["dimension_names"] = list(dimension_names)
     document |= {"zarr_format": 3, "node_type": "array", "storage_transformers": []}
-    check_json(document, "document")
     with naming("zarr.json"):
-        return _parse_array(document)
+        return _parse_array(plain_copy(document, "document"))
 
 
 def build_group(
@@ -254,8 +257,9 @@ def build_group(
     consolidated: Mapping[str, Mapping[str, Json]] | None = None,
 ) -> GroupMetadata:
     """The model of a new group, with the documents of all nodes below it where given."""
-    document: Json = {"attributes": check_attributes(attributes or {}), "zarr_format": 3}
-    if consolidated is not None:
-        document["consolidated_metadata"] = write_inline(consolidated)
-    document["node_type"] = "group"
-    return _parse_group(document)
+    document: Json = {
+        "attributes": check_attributes(attributes or {}),
+        "zarr_format": 3,
+        "node_type": "group",
+    }
+    return _parse_group(document).with_consolidated(consolidated)

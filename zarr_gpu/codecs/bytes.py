@@ -75,7 +75,7 @@ class BytesCodec(ArrayToBytes):
         return spec.nbytes
 
     def encode(self, array: Array, spec: ChunkSpec) -> U8:
-        stored = self._stored(spec.dtype)
+        stored = self.stored_dtype(spec.dtype)
         if array.dtype.hasobject or array.dtype.kind == "T":
             raise damaged(self.name, f"cannot store elements of type {array.dtype}")
         flat = np.ascontiguousarray(array, dtype=stored).reshape(-1)
@@ -84,7 +84,7 @@ class BytesCodec(ArrayToBytes):
         return flat.view(np.uint8)
 
     def decode(self, data: U8, spec: ChunkSpec) -> Array:
-        stored = self._stored(spec.dtype)
+        stored = self.stored_dtype(spec.dtype)
         expected = spec.nbytes
         if len(data) != expected:
             raise damaged(
@@ -97,7 +97,8 @@ class BytesCodec(ArrayToBytes):
             return np.zeros(spec.shape, stored)
         return data.view(stored).reshape(spec.shape)
 
-    def _stored(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Type of the elements as stored, byte order included."""
         _check_plain(dtype)
         return dtype if self.endian is None else dtype.newbyteorder(_CHARACTER[self.endian])
 

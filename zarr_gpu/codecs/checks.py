@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_gpu.codecs.base import U8
+from zarr_gpu.codecs.base import U8, Array, ChunkSpec
 from zarr_gpu.errors import CodecError, MetadataError
 
 __all__ = [
@@ -24,8 +24,11 @@ __all__ = [
     "check_config",
     "check_dtype",
     "check_int",
+    "check_number",
     "check_size",
     "damaged",
+    "flatten_as",
+    "unflatten_as",
 ]
 
 DAMAGE = (
@@ -94,6 +97,17 @@ def check_choice(codec: str, field: str, value: object, choices: Collection[str]
     return str(value)
 
 
+def check_number(codec: str, field: str, value: object) -> int | float:
+    """``value`` as a Python number; booleans are none."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise MetadataError(
+            f"{field} of codec {codec!r} must be a number, not {value!r:.80}", codec=codec
+        )
+    return value
+
+
 def check_dtype(codec: str, field: str, value: object, kinds: str) -> np.dtype[Any]:
     """The NumPy type that ``value`` names, if its kind is one of ``kinds``."""
     dtype: np.dtype[Any] | None = None
@@ -137,3 +151,18 @@ def allocate(codec: str, nbytes: int, out: U8 | None) -> U8:
         return np.empty(nbytes, np.uint8)
     except (MemoryError, ValueError, OverflowError) as error:
         raise damaged(codec, f"no memory for {nbytes} decoded bytes") from error
+
+
+def flatten_as(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The elements in C order as ``dtype``: byte orders are converted, other types viewed."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.dtype == dtype:
+        return flat
+    if flat.dtype.kind == dtype.kind and flat.dtype.itemsize == dtype.itemsize:
+        return flat.astype(dtype)
+    return flat.view(dtype)
+
+
+def unflatten_as(flat: Array, spec: ChunkSpec) -> Array:
+    """The inverse of :func:`flatten_as`: the shape and type of ``spec``."""
+    return flatten_as(flat, spec.dtype).reshape(spec.shape)

@@ -3,13 +3,16 @@
 gzip, zlib, bz2 and lzma are streams whose decoded size nobody tells; they share one loop, in which
 input and output pass in pieces, so that a stream that wants to become larger than its chunk is
 stopped after one piece too many.  crc32, crc32c, adler32 and fletcher32 put four bytes before or
-behind the data.  Imports checks; called by these codecs.
+behind the data.  vlen-utf8 and vlen-bytes store items with their lengths.  Imports checks; called
+by these codecs.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from struct import Struct
+from struct import error as struct_error
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +28,8 @@ __all__ = [
     "check_location",
     "decode_streams",
     "detach_checksum",
+    "read_items",
+    "write_items",
 ]
 
 INPUT = 1 << 16  # bytes: small enough that copies of an unread rest cost nothing
@@ -74,13 +79,14 @@ def decode_streams(
     limit: int,
     exact: bool,
     out: U8 | None,
+    many: bool = False,
     padding: int = 0,
     errors: type[Exception] = zlib.error,
 ) -> U8:
-    """Decode one or more streams that follow each other and together fill ``data``.
+    """Decode one stream, or ``many`` that follow each other, which must fill ``data``.
 
-    ``start`` makes the decompressor of one stream.  ``padding`` zero bytes at a time may stand
-    between two streams (and, where it is 1, behind the last); 0 if a second stream is an error.
+    ``start`` makes the decompressor of one stream.  Zero bytes in a multiple of ``padding`` may
+    stand between two streams and, where that is 1 (gzip on tape), behind the last.
     """
     source = data.data
     end = len(source)
@@ -120,7 +126,7 @@ def decode_streams(
             if padding == 1 and zeros == len(rest):
                 break
             position += zeros - zeros % padding
-        if not padding or position == end:
+        if not many or position == end:
             raise damaged(codec, f"{end - position} bytes follow the end of the stream", actual=end)
     check_size(codec, size, limit, exact=exact)
     if target is None:
@@ -168,3 +174,49 @@ def detach_checksum(
 
 def _parts(data: U8, location: str) -> tuple[U8, U8]:
     return (data[4:], data[:4]) if location == "start" else (data[:-4], data[-4:])
+
+
+_U32 = Struct("<I")
+_MOST = (1 << 32) - 1
+
+
+def read_items(codec: str, data: U8, count: int) -> list[bytes]:
+    """The ``count`` items of ``data``: a count, then length and bytes of each, all lengths u32."""
+    raw = data.tobytes()
+    size = len(raw)
+    if size < 4 + 4 * count:
+        raise damaged(codec, f"too short for {count} items", expected=4 + 4 * count, actual=size)
+    unpack = _U32.unpack_from
+    (stored,) = unpack(raw, 0)
+    if stored != count:
+        raise damaged(
+            codec, f"{stored} items are stored where the chunk holds {count}", actual=size
+        )
+    items: list[bytes] = []
+    append = items.append
+    position = 4
+    try:
+        for _ in range(count):
+            (length,) = unpack(raw, position)
+            position += 4
+            append(raw[position : position + length])  # cut short at the end: seen below
+            position += length
+    except struct_error as error:
+        raise damaged(
+            codec, f"the data end within item {len(items)} of {count}", actual=size
+        ) from error
+    if position != size:
+        where = "end within the last item" if position > size else "go on behind the last item"
+        raise damaged(codec, f"the data {where}", expected=position, actual=size)
+    return items
+
+
+def write_items(codec: str, items: Sequence[bytes]) -> U8:
+    """The inverse of :func:`read_items`."""
+    if len(items) > _MOST or any(len(item) > _MOST for item in items):
+        raise damaged(codec, "more items, or more bytes in one, than 32 bits can count")
+    pack = _U32.pack
+    parts = [pack(len(items))]
+    for item in items:
+        parts += (pack(len(item)), item)
+    return np.frombuffer(b"".join(parts), np.uint8)

@@ -67,6 +67,7 @@ class GzipCodec(BytesToBytes):
             limit=limit,
             exact=exact,
             out=out,
+            many=True,
             padding=1,
         )
 

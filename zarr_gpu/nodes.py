@@ -1,0 +1,483 @@
+"""Nodes of a hierarchy as documents in a store: find, read, create, change and delete them.
+
+Paths are canonical (see ``metadata.paths``); "" is the root.  What comes out is metadata, never an
+array or a group object: those are made by ``array`` and ``group`` from it.
+
+Crash safety rests on order.  The document that makes a node exist is written last and removed
+first, so that a crash leaves the old node, no node or the new node, never half of one.
+
+Imports metadata, storage.base, config and errors; called by ``array``, ``group``, ``hierarchy``
+and ``api``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from zarr_gpu.config import config
+from zarr_gpu.errors import (
+    ArrayNotFoundError,
+    ContainsArrayError,
+    ContainsGroupError,
+    GroupNotFoundError,
+    InvalidKeyError,
+    MetadataError,
+    NodeNotFoundError,
+    ReadOnlyError,
+)
+from zarr_gpu.extents import ByteRequest, HostMemory
+from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, documents, v2, v3
+from zarr_gpu.storage.base import Store
+from zarr_gpu.storage.keys import check_key
+
+_MOST_PROBES = 64
+"""Children looked at to find out whether a directory without a document is a group."""
+
+__all__ = [
+    "DOCUMENTS",
+    "Metadata",
+    "change_attributes",
+    "create_node",
+    "create_nodes",
+    "delete_node",
+    "encode_documents",
+    "find_kind",
+    "join",
+    "list_kinds",
+    "list_members",
+    "parse_node",
+    "read_array_metadata",
+    "read_group_metadata",
+    "read_implicit",
+    "read_node",
+    "refuse_existing",
+    "write_documents",
+]
+
+Json = dict[str, Any]
+Metadata = ArrayMetadata | GroupMetadata
+Kind = Literal["array", "group", "broken"]
+
+DOCUMENTS = frozenset(["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
+"""Names that are documents and never nodes."""
+
+_DEFINING = ("zarr.json", ".zarray", ".zgroup")  # in the order in which they are looked for
+
+
+def join(path: str, name: str) -> str:
+    """The path, or key, ``name`` below ``path``."""
+    return f"{path}/{name}" if path else name
+
+
+# ------------------------------------------------------------------------------------- reading
+
+
+def _get_all(store: Store, keys: list[str]) -> list[bytes | None]:
+    """Whole small values; one batch where the store gains from that."""
+    if store.concurrency <= 1 or len(keys) <= 1:
+        return [store.get(key) for key in keys]
+    found = store.fetch(ByteRequest.whole(keys), HostMemory())
+    base = np.asarray(found.base)
+    return [
+        None if size < 0 else base[start : start + size].tobytes()
+        for start, size in zip(found.offset.tolist(), found.nbytes.tolist(), strict=True)
+    ]
+
+
+def _formats(zarr_format: int | None) -> tuple[int, ...]:
+    return (3, 2) if zarr_format is None else (zarr_format,)
+
+
+def read_node(store: Store, path: str, zarr_format: int | None = None) -> Metadata | None:
+    """The metadata of the node at ``path``, None where there is none.
+
+    Version 3 is looked for first where ``zarr_format`` is None.
+
+    Raises
+    ------
+    MetadataError
+        A document is invalid.
+    """
+    wanted = {3: ("zarr.json",), 2: (".zarray", ".zgroup", ".zattrs")}
+    names = [name for number in _formats(zarr_format) for name in wanted[number]]
+    keys = [join(path, name) for name in names]
+    if store.concurrency > 1:
+        values: Iterable[bytes | None] = _get_all(store, keys)
+    else:
+        values = map(store.get, keys)  # lazily: mostly the first one is it
+    found: dict[str, Json] = {}
+    for name, key, value in zip(names, keys, values, strict=True):
+        if value is None or (name == ".zgroup" and ".zarray" in found):
+            continue
+        if name == ".zattrs" and not found:
+            break
+        found[name] = documents.loads(value, key=key)
+        if name == "zarr.json":
+            break
+    return parse_node(found, path) if found else None
+
+
+def parse_node(found: Mapping[str, Json], path: str) -> Metadata | None:
+    """The metadata that documents of one node amount to; keys are names within the node."""
+    if "zarr.json" in found:
+        return v3.parse(found["zarr.json"], key=join(path, "zarr.json"))
+    attributes = found.get(".zattrs")
+    if ".zarray" in found:
+        return v2.parse_array(found[".zarray"], attributes, key=join(path, ".zarray"))
+    if ".zgroup" in found:
+        return v2.parse_group(found[".zgroup"], attributes, key=join(path, ".zgroup"))
+    return None
+
+
+def _where(store: Store, path: str) -> str:
+    return f"at {path!r} in {store!r}" if path else f"in {store!r}"
+
+
+def read_array_metadata(store: Store, path: str, zarr_format: int | None = None) -> ArrayMetadata:
+    """The metadata of the array at ``path``.
+
+    Raises
+    ------
+    ArrayNotFoundError
+        There is nothing, or a group.
+    MetadataError
+        A document is invalid.
+    """
+    metadata = read_node(store, path, zarr_format)
+    if isinstance(metadata, ArrayMetadata):
+        return metadata
+    if metadata is None:
+        raise ArrayNotFoundError(f"there is no array {_where(store, path)}", key=path)
+    raise ArrayNotFoundError(f"there is a group, not an array, {_where(store, path)}", key=path)
+
+
+def read_group_metadata(store: Store, path: str, zarr_format: int | None = None) -> GroupMetadata:
+    """The metadata of the group at ``path``, which may be implicit.
+
+    Raises
+    ------
+    GroupNotFoundError
+        There is nothing, or an array.
+    MetadataError
+        A document is invalid.
+    """
+    metadata = read_node(store, path, zarr_format)
+    if metadata is None and zarr_format != 2:
+        metadata = read_implicit(store, path)
+    if isinstance(metadata, GroupMetadata):
+        return metadata
+    if metadata is None:
+        raise GroupNotFoundError(f"there is no group {_where(store, path)}", key=path)
+    raise GroupNotFoundError(f"there is an array, not a group, {_where(store, path)}", key=path)
+
+
+def read_implicit(store: Store, path: str) -> GroupMetadata | None:
+    """A v3 group without a document: a directory with a node directly below it.
+
+    The specification no longer has such groups, but there are hierarchies with them.
+    """
+    if path and find_kind(store, path.rpartition("/")[0]) == ("array", 3):
+        return None
+    return v3.build_group() if _is_implicit(store, path) else None
+
+
+def _is_implicit(store: Store, path: str) -> bool:
+    """Whether one of the first names below ``path`` is a v3 node; a few, as chunks may be there."""
+    if not store.supports_listing:
+        return False
+    names = _node_names(store.list_dir(path))[:_MOST_PROBES]
+    return any(store.exists(join(path, f"{name}/zarr.json")) for name in names)
+
+
+def find_kind(store: Store, path: str) -> tuple[Kind, int] | None:
+    """What is stored at ``path``, and in which format, with as little reading as will do."""
+    key = join(path, "zarr.json")
+    value = store.get(key)
+    if value is not None:
+        return _kind_of(value, key), 3
+    if store.exists(join(path, ".zarray")):
+        return "array", 2
+    if store.exists(join(path, ".zgroup")):
+        return "group", 2
+    return None
+
+
+def _kind_of(value: bytes, key: str) -> Kind:
+    """The kind that a ``zarr.json`` claims to be."""
+    try:
+        kind = documents.loads(value, key=key).get("node_type")
+    except MetadataError:
+        return "broken"
+    return kind if kind in ("array", "group") else "broken"
+
+
+# ------------------------------------------------------------------------------------- listing
+
+
+def _node_names(names: Iterable[str]) -> list[str]:
+    """Those of the names in a listing that could be nodes."""
+    return [name for name in names if name not in DOCUMENTS and _is_key(name)]
+
+
+def _is_key(name: str) -> bool:
+    try:
+        check_key(name)
+    except InvalidKeyError:
+        return False
+    return True
+
+
+def _scan(
+    store: Store, path: str, zarr_format: int, *, attributes: bool
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(name, documents by name) of all nodes directly below a group; none for implicit groups.
+
+    One get for each v3 node; one or two for each v2 node, and one for its attributes.
+    """
+    names = _node_names(store.list_dir(path))
+
+    def get(names: list[str], document: str) -> Iterable[bytes | None]:
+        keys = [join(path, f"{name}/{document}") for name in names]
+        return map(store.get, keys) if store.concurrency <= 1 else _get_all(store, keys)
+
+    if zarr_format == 3:
+        for name, value in zip(names, get(names, "zarr.json"), strict=True):
+            if value is not None:
+                yield name, {"zarr.json": value}
+            elif _is_implicit(store, join(path, name)):
+                yield name, {}
+        return
+    found: dict[str, dict[str, bytes]] = {}
+    for document in (".zarray", ".zgroup"):
+        rest = [name for name in names if name not in found]
+        for name, value in zip(rest, get(rest, document), strict=True):
+            if value is not None:
+                found[name] = {document: value}
+    names = sorted(found)
+    if attributes:
+        for name, value in zip(names, get(names, ".zattrs"), strict=True):
+            if value is not None:
+                found[name][".zattrs"] = value
+    for name in names:
+        yield name, found[name]
+
+
+def list_kinds(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str, Kind]]:
+    """(name, kind) of every node directly below a group, sorted by name.
+
+    Documents that cannot be read make a node "broken" here, and an error only when it is opened.
+    """
+    for name, found in _scan(store, path, zarr_format, attributes=False):
+        if "zarr.json" in found:
+            yield name, _kind_of(found["zarr.json"], join(path, f"{name}/zarr.json"))
+        else:
+            yield name, "array" if ".zarray" in found else "group"
+
+
+def list_members(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str, Metadata]]:
+    """(name, metadata) of every node directly below a group, sorted by name.
+
+    Raises
+    ------
+    MetadataError
+        A document is invalid.
+    """
+    for name, found in _scan(store, path, zarr_format, attributes=True):
+        child = join(path, name)
+        loaded = {n: documents.loads(d, key=join(child, n)) for n, d in found.items()}
+        metadata = parse_node(loaded, child) if loaded else v3.build_group()
+        if metadata is not None:
+            yield name, metadata
+
+
+# ------------------------------------------------------------------------------------- writing
+
+
+def encode_documents(metadata: Metadata) -> dict[str, bytes]:
+    """The documents of a node, the one that makes it exist last."""
+    indent = config.get("json_indent")
+    if metadata.zarr_format == 3:
+        return {"zarr.json": documents.dumps(metadata.document, key="zarr.json", indent=indent)}
+    name = ".zarray" if isinstance(metadata, ArrayMetadata) else ".zgroup"
+    return {
+        ".zattrs": documents.dumps(metadata.attributes, key=".zattrs", indent=indent),
+        name: documents.dumps(metadata.document, key=name, indent=indent),
+    }
+
+
+def write_documents(store: Store, path: str, metadata: Metadata) -> None:
+    """Store the documents of a node, new or changed."""
+    for name, data in encode_documents(metadata).items():
+        store.put(join(path, name), data)
+
+
+def _check_writable(store: Store, path: str) -> None:
+    if store.read_only:
+        raise ReadOnlyError(f"cannot write {_where(store, path)}: opened read-only", key=path)
+
+
+def refuse_existing(store: Store, path: str) -> None:
+    """Raise where something is stored at ``path``, in whichever format.
+
+    Raises
+    ------
+    ContainsArrayError, ContainsGroupError
+        What is there already.
+    """
+    found = find_kind(store, path)
+    if found is None:
+        return
+    kind, number = found
+    cls = ContainsGroupError if kind == "group" else ContainsArrayError
+    what = f"{'an array' if kind == 'array' else 'a group' if kind == 'group' else 'a node'}"
+    raise cls(
+        f"there is {what} of format {number} already, {_where(store, path)}; "
+        "pass overwrite=True to replace it",
+        key=path,
+    )
+
+
+def _missing_ancestors(
+    store: Store, path: str, zarr_format: int, known: dict[str, bool]
+) -> list[str]:
+    """Ancestors of ``path`` that have no group document yet, outermost first.
+
+    ``known`` remembers, over many calls, which paths have been seen to be groups (True) or will be
+    written as such (False).
+
+    Raises
+    ------
+    ContainsArrayError
+        An ancestor is an array.
+    """
+    missing = []
+    names = path.split("/")[:-1] if path else []
+    for depth in range(len(names), -1, -1) if path else ():
+        ancestor = "/".join(names[:depth])
+        if ancestor in known:
+            break
+        found = find_kind(store, ancestor)
+        if found is not None and found[0] != "group":
+            raise ContainsArrayError(
+                f"cannot create {path!r}: there is an array, not a group, "
+                f"{_where(store, ancestor)}",
+                key=ancestor,
+            )
+        known[ancestor] = found is not None and found[1] == zarr_format
+        if not known[ancestor]:
+            missing.append(ancestor)
+    return missing[::-1]
+
+
+def create_node(
+    store: Store,
+    path: str,
+    metadata: Metadata,
+    *,
+    overwrite: bool = False,
+    parent: str | None = None,
+) -> None:
+    """Store the documents of a new node, and group documents for ancestors that have none.
+
+    Parameters
+    ----------
+    overwrite
+        Delete what is at ``path``, with everything below it.
+    parent
+        An ancestor that the caller knows to be a group of this format.
+
+    Raises
+    ------
+    ContainsArrayError, ContainsGroupError
+        Something is there already, or an ancestor is an array.
+    ReadOnlyError
+        The store cannot be written to.
+    """
+    known = {} if parent is None else dict.fromkeys(_self_and_ancestors(parent), True)
+    create_nodes(store, {path: metadata}, overwrite=overwrite, known=known)
+
+
+def _self_and_ancestors(path: str) -> list[str]:
+    names = path.split("/") if path else []
+    return ["/".join(names[:depth]) for depth in range(len(names), -1, -1)]
+
+
+def create_nodes(
+    store: Store,
+    nodes: Mapping[str, Metadata],
+    *,
+    overwrite: bool = False,
+    known: dict[str, bool] | None = None,
+) -> None:
+    """Create several nodes at once; nothing is written where one of them cannot be created.
+
+    Raises as ``create_node``, and MetadataError where a node would lie below an array among
+    ``nodes``.
+    """
+    known = {} if known is None else known
+    for path in nodes:
+        _check_writable(store, path)
+    order = sorted(nodes, key=lambda path: (path.count("/") + bool(path), path))
+    for path in order:
+        for ancestor in _self_and_ancestors(path)[1:] if path else ():
+            if isinstance(nodes.get(ancestor), ArrayMetadata):
+                raise MetadataError(f"{path!r} cannot lie below the array {ancestor!r}")
+    if not overwrite:
+        for path in order:
+            refuse_existing(store, path)
+    groups: list[tuple[str, GroupMetadata]] = []
+    known.update((path, False) for path in order)
+    for path in order:
+        number = nodes[path].zarr_format
+        group = v3.build_group() if number == 3 else v2.build_group()
+        missing = _missing_ancestors(store, path, number, known)
+        groups.extend((ancestor, group) for ancestor in missing)
+    if overwrite:
+        for path in order:
+            delete_node(store, path)
+    for path, metadata in groups:
+        write_documents(store, path, metadata)
+    for path in order:
+        write_documents(store, path, nodes[path])
+
+
+def delete_node(store: Store, path: str) -> None:
+    """Remove the node at ``path``, if any, with everything below it.
+
+    Its documents go first: a crash on the way leaves chunks that nothing points to.
+    """
+    _check_writable(store, path)
+    store.delete_many([join(path, name) for name in (*_DEFINING, ".zattrs", ".zmetadata")])
+    store.delete_prefix(path)
+
+
+def change_attributes(
+    store: Store, path: str, metadata: Metadata, change: Callable[[Json], Json]
+) -> Metadata:
+    """Apply ``change`` to the attributes as they are stored now; returns the node's new metadata.
+
+    The node is read anew, so that what other handles have changed meanwhile (attributes, shape) is
+    kept.
+
+    Raises
+    ------
+    NodeNotFoundError
+        The node is gone.
+    ReadOnlyError
+        The store cannot be written to.
+    MetadataError
+        The new attributes are no JSON values.
+    """
+    _check_writable(store, path)
+    stored = read_node(store, path, metadata.zarr_format)
+    if stored is None and isinstance(metadata, GroupMetadata):
+        stored = read_implicit(store, path) if metadata.zarr_format == 3 else None
+    if stored is None or type(stored) is not type(metadata):
+        raise NodeNotFoundError(f"the node {_where(store, path)} is gone", key=path)
+    changed = stored.with_attributes(change(dict(stored.attributes)))
+    name = "zarr.json" if changed.zarr_format == 3 else ".zattrs"
+    store.put(join(path, name), encode_documents(changed)[name])
+    return changed

@@ -1,0 +1,209 @@
+"""Locating: from chunk coordinates to byte ranges of stored objects.
+
+For a whole batch at once.  Without shards a chunk is an object and nothing is read.  With shards
+the indexes of all shards of the batch are fetched in one request per level of nesting; they are
+small, live on the host and are remembered for the length of one read only, so that a read never
+sees an index older than itself.
+
+Imports ``layout``, ``shards`` and ``storage.base``; used by the engine.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_gpu.errors import DataError, ShardIndexError
+from zarr_gpu.extents import MISSING, REST, ByteRequest, HostMemory
+from zarr_gpu.layout import Layout
+from zarr_gpu.shards import ShardLevel
+from zarr_gpu.storage.base import Store
+
+__all__ = ["Locator"]
+
+I64 = npt.NDArray[np.int64]
+
+INDEX_CACHE_BYTES = 32 * 2**20
+"""Parsed shard indexes that one read may keep."""
+
+
+class Locator:
+    """Resolves the chunks of one read.
+
+    Parameters
+    ----------
+    layout
+        Of the array.
+    store
+        Where shard indexes are fetched from.
+    """
+
+    def __init__(self, layout: Layout, store: Store) -> None:
+        self.layout = layout
+        self.store = store
+        # (key, offset of the shard in the object) -> (offset, nbytes) of its children
+        self._indexes: dict[tuple[str, int], tuple[I64, I64]] = {}
+        self._cached = 0
+
+    def locate(self, coords: I64) -> ByteRequest:
+        """Byte ranges of chunks ``coords`` (n, ndim), in their order."""
+        layout = self.layout
+        if not layout.levels:
+            return ByteRequest.whole(layout.keys(coords))
+        shards = layout.levels[0].shard_of(coords)
+        distinct, key_id = _distinct(shards)
+        keys = layout.keys(distinct)
+        n = len(coords)
+        # The object itself is the extent that the outermost index is looked up in.
+        offset = np.zeros(n, np.int64)
+        nbytes = np.full(n, REST, np.int64)
+        for level in layout.levels:
+            offset, nbytes = self._descend(level, coords, keys, key_id, offset, nbytes)
+        self._refuse_bombs(keys, key_id, nbytes)
+        return ByteRequest(keys, key_id, offset, nbytes)
+
+    def _descend(
+        self,
+        level: ShardLevel,
+        coords: I64,
+        keys: list[str],
+        key_id: I64,
+        offset: I64,
+        nbytes: I64,
+    ) -> tuple[I64, I64]:
+        """From the extents of shards (one per chunk) to the extents of their children."""
+        child_offset = np.zeros(len(coords), np.int64)
+        child_nbytes = np.full(len(coords), MISSING, np.int64)
+        present = np.flatnonzero(nbytes != MISSING)
+        if not len(present):
+            return child_offset, child_nbytes
+        pairs = np.stack((key_id[present], offset[present]), axis=1)
+        distinct, shard_id = _distinct(pairs)
+        first = present[_first_of(shard_id, len(distinct))]  # one chunk of each shard
+        indexes = self._fetch(level, keys, key_id[first], offset[first], nbytes[first])
+        number = level.number_of(coords[present])
+        order = np.argsort(shard_id, kind="stable")
+        cut = np.searchsorted(shard_id[order], np.arange(1, len(distinct)))
+        for parsed, rows in zip(indexes, np.split(order, cut), strict=True):
+            if parsed is None:
+                continue
+            here = present[rows]
+            child_offset[here] = offset[here] + parsed[0][number[rows]]
+            child_nbytes[here] = parsed[1][number[rows]]
+        if level is not self.layout.levels[0]:
+            self._check_inside(level, keys, key_id, offset, nbytes, child_offset, child_nbytes)
+        return child_offset, child_nbytes
+
+    def _fetch(
+        self, level: ShardLevel, keys: list[str], key_id: I64, offset: I64, nbytes: I64
+    ) -> list[tuple[I64, I64] | None]:
+        """Parsed indexes of distinct shards, None where the object is absent; one request."""
+        names = [(keys[k], o) for k, o in zip(key_id.tolist(), offset.tolist(), strict=True)]
+        wanted = [i for i, name in enumerate(names) if name not in self._indexes]
+        if wanted:
+            at = np.array(wanted)
+            size = level.index_nbytes
+            start = offset[at]
+            if level.at_end:
+                # Of a whole object the size is unknown: ask for its last bytes.
+                whole = nbytes[at] == REST
+                small = ~whole & (nbytes[at] < size)
+                if small.any():
+                    i = int(at[np.flatnonzero(small)[0]])
+                    raise ShardIndexError(
+                        "a nested shard is smaller than its index",
+                        key=names[i][0],
+                        expected=size,
+                        actual=int(nbytes[i]),
+                    )
+                start = np.where(whole, -size, start + nbytes[at] - size)
+            request = ByteRequest(keys, key_id[at], start, np.full(len(at), size, np.int64))
+            try:
+                extents = self.store.fetch(request, HostMemory())
+            except DataError as err:
+                raise ShardIndexError(
+                    f"the index of a shard is cut off: {err.message}",
+                    key=err.key,
+                    expected=err.expected,
+                    actual=err.actual,
+                ) from err
+            found = zip(wanted, extents.offset.tolist(), extents.nbytes.tolist(), strict=True)
+            fresh: dict[tuple[str, int], tuple[I64, I64]] = {}
+            for i, o, size_ in found:
+                if size_ == MISSING:
+                    continue
+                data = extents.base[o : o + size_]
+                fresh[names[i]] = level.parse_index(data, key=names[i][0])
+            result = [fresh.get(name) or self._indexes.get(name) for name in names]
+            self._remember(fresh)
+            return result
+        return [self._indexes[name] for name in names]
+
+    def _remember(self, fresh: dict[tuple[str, int], tuple[I64, I64]]) -> None:
+        for name, parsed in fresh.items():
+            self._cached += parsed[0].nbytes + parsed[1].nbytes
+            self._indexes[name] = parsed
+        while self._cached > INDEX_CACHE_BYTES:
+            oldest = next(iter(self._indexes))
+            parsed = self._indexes.pop(oldest)
+            self._cached -= parsed[0].nbytes + parsed[1].nbytes
+
+    def _check_inside(
+        self,
+        level: ShardLevel,
+        keys: list[str],
+        key_id: I64,
+        offset: I64,
+        nbytes: I64,
+        child_offset: I64,
+        child_nbytes: I64,
+    ) -> None:
+        """A child of a nested shard must lie inside it."""
+        inside = (child_nbytes == MISSING) | (child_offset + child_nbytes <= offset + nbytes)
+        if not inside.all():
+            i = int(np.flatnonzero(~inside)[0])
+            raise ShardIndexError(
+                "a chunk of a nested shard lies beyond its end",
+                key=keys[int(key_id[i])],
+                expected=int(child_offset[i] + child_nbytes[i] - offset[i]),
+                actual=int(nbytes[i]),
+            )
+
+    def _refuse_bombs(self, keys: list[str], key_id: I64, nbytes: I64) -> None:
+        """Before memory is set aside for it, hold an unlikely size against that of the object."""
+        usual = 2 * self.layout.program.encoded_bound + 65536
+        suspects = np.flatnonzero(nbytes > usual)
+        for k in np.unique(key_id[suspects]).tolist():
+            size = self.store.nbytes(keys[k])
+            largest = int(nbytes[suspects][key_id[suspects] == k].max())
+            if size is not None and largest > size:
+                raise ShardIndexError(
+                    "a shard index asks for more bytes than the shard has",
+                    key=keys[k],
+                    expected=largest,
+                    actual=size,
+                )
+
+
+def _distinct(rows: I64) -> tuple[I64, I64]:
+    """(distinct rows of (n, k), the position among them of each row); ``n`` is not 0."""
+    if bool((rows == rows[0]).all()):
+        return rows[:1], np.zeros(len(rows), np.int64)
+    spread = [int(m) + 1 for m in rows.max(axis=0)]
+    if math.prod(spread) < 2**62:
+        number = np.zeros(len(rows), np.int64)
+        for k, m in enumerate(spread):
+            number = number * m + rows[:, k]
+        _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+        return rows[first], inverse.reshape(-1)
+    distinct, inverse = np.unique(rows, axis=0, return_inverse=True)
+    return distinct, inverse.reshape(-1)
+
+
+def _first_of(ids: I64, count: int) -> I64:
+    """(count,) the position of one row of each id."""
+    first = np.empty(count, np.int64)
+    first[ids[::-1]] = np.arange(len(ids) - 1, -1, -1)
+    return first

@@ -1,0 +1,343 @@
+"""Reading and writing by selection: the part of an array that has brackets.
+
+Every index mode ends in the same two methods: a selection becomes a plan, the plan goes to the
+engine.  Imports ``select``, ``plan``, ``engine``; ``Array`` is the only subclass.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_gpu import engine
+from zarr_gpu.config import ArrayConfig
+from zarr_gpu.devices import Device
+from zarr_gpu.errors import SelectionError
+from zarr_gpu.explain import Explanation, explain_read
+from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
+from zarr_gpu.layout import Layout
+from zarr_gpu.plan import make_plan
+from zarr_gpu.select import (
+    Selection,
+    select,
+    select_basic,
+    select_blocks,
+    select_coordinates,
+    select_mask,
+    select_orthogonal,
+    split_fields,
+)
+from zarr_gpu.storage.base import Store
+
+__all__ = ["Fields", "Selectable", "as_values"]
+
+Fields = str | list[str] | None
+Shape = tuple[int, ...]
+
+
+class Selectable(ABC):
+    """What can be read and written by selection."""
+
+    store: Store
+    device: Device
+    config: ArrayConfig
+
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """The metadata compiled."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Length of each axis."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the items of results."""
+
+    @property
+    @abstractmethod
+    def order(self) -> str:
+        """Memory order of results."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Raise ReadOnlyError where writing is refused."""
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    @property
+    def oindex(self) -> OIndex:
+        """Orthogonal indexing: ``z.oindex[[0, 3], :, mask]``."""
+        return OIndex(self)
+
+    @property
+    def vindex(self) -> VIndex:
+        """Index arrays that broadcast, as in NumPy: ``z.vindex[[0, 3], [1, 1]]``."""
+        return VIndex(self)
+
+    @property
+    def blocks(self) -> BlockIndex:
+        """Whole stored objects: ``z.blocks[0, 1:3]``."""
+        return BlockIndex(self)
+
+    def __getitem__(self, selection: Any) -> Any:
+        """Index arrays on every axis select points, mixed with slices they select orthogonally.
+
+        Integers, slices with any step, ``...``, ``None``, masks and field names work as in NumPy.
+        A result without axes is a scalar.
+        """
+        rest, fields = split_fields(selection)
+        return self._read(select(rest, self.shape), fields=fields)
+
+    def get_basic_selection(
+        self,
+        selection: Any = Ellipsis,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        prototype: object = None,
+        fields: Fields = None,
+    ) -> Any:
+        """Read by integers and slices.
+
+        Parameters
+        ----------
+        selection
+            Integers, slices with any step, ``...`` and ``None``.
+        out
+            Array of the result's shape to read into.
+        prototype
+            Accepted for compatibility; results live on ``device``.
+        fields
+            Name, or list of names, of fields of a structured type.
+
+        Raises
+        ------
+        SelectionError, BoundsError
+            The selection does not fit the array.
+        ChunkDecodeError, ShardIndexError
+            Stored bytes are damaged.
+        """
+        return self._read(select_basic(selection, self.shape), out=out, fields=fields)
+
+    def get_orthogonal_selection(
+        self,
+        selection: Any,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        prototype: object = None,
+        fields: Fields = None,
+    ) -> Any:
+        """Read with every axis indexed on its own; see ``get_basic_selection``."""
+        return self._read(select_orthogonal(selection, self.shape), out=out, fields=fields)
+
+    def get_coordinate_selection(
+        self,
+        selection: Any,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        prototype: object = None,
+        fields: Fields = None,
+    ) -> Any:
+        """Read points by index arrays that broadcast; see ``get_basic_selection``."""
+        return self._read(select_coordinates(selection, self.shape), out=out, fields=fields)
+
+    def get_mask_selection(
+        self,
+        mask: Any,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        prototype: object = None,
+        fields: Fields = None,
+    ) -> Any:
+        """Read the items where a boolean array of this shape is true, in C order."""
+        return self._read(select_mask(mask, self.shape), out=out, fields=fields)
+
+    def get_block_selection(
+        self,
+        selection: Any,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        prototype: object = None,
+        fields: Fields = None,
+    ) -> Any:
+        """Read whole stored objects by their position in the grid."""
+        chosen = select_blocks(selection, self.layout.object_grid)
+        return self._read(chosen, out=out, fields=fields)
+
+    def _read(
+        self, selection: Selection, *, out: npt.NDArray[Any] | None = None, fields: Fields = None
+    ) -> Any:
+        layout = self.layout
+        plan = make_plan(selection, layout.grid)
+        dtype = self._dtype_of(fields)
+        shape = (*plan.shape, *dtype.shape)
+        work: Any = None
+        if out is not None:
+            if out.shape != shape:
+                raise ValueError(f"out has shape {out.shape}, the selection {shape}")
+            if not np.can_cast(dtype, out.dtype, "same_kind"):
+                raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
+            work = _reshaped_view(out, (*plan.work_shape, *dtype.shape))
+        direct = work is not None
+        if work is None:
+            work = self.device.output(plan.work_shape, dtype, self.order)
+        if plan.nitems:
+            engine.read(
+                layout,
+                self.store,
+                self.device,
+                plan,
+                work,
+                fields=fields,
+                missing="fill" if self.config.read_missing_chunks else "error",
+            )
+        if out is not None:
+            if not direct:
+                out[...] = work.reshape(shape)
+            return out
+        result = work if work.shape == shape else work.reshape(shape)
+        return result[()] if shape == () else result
+
+    def _dtype_of(self, fields: Fields) -> np.dtype[Any]:
+        if fields is None:
+            return self.dtype
+        names = self.dtype.names
+        wanted = [fields] if isinstance(fields, str) else fields
+        unknown = [f for f in wanted if f not in (names or ())]
+        if names is None or unknown:
+            raise SelectionError(
+                f"no field {unknown or wanted} in {self.dtype}; fields are {list(names or ())}"
+            )
+        dtype: np.dtype[Any] = self.dtype[fields]  # type: ignore[index]
+        return dtype
+
+    def explain(self, selection: Any = Ellipsis) -> Explanation:
+        """What reading ``selection`` would fetch, and where each step of its decoding runs.
+
+        Shard indexes and sizes are read, chunks are not.
+
+        Examples
+        --------
+        >>> import zarr_gpu
+        >>> z = zarr_gpu.create_array({}, shape=8, chunks=4, dtype="u1", compressors=None)
+        >>> z[:4] = 1
+        >>> plan = z.explain()
+        >>> plan.chunks, plan.missing, plan.requests
+        (2, 1, (('c/0', 0, 4),))
+        """
+        rest, _ = split_fields(selection)
+        plan = make_plan(select(rest, self.shape), self.layout.grid)
+        return explain_read(self.layout, self.store, self.device, plan)
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    def __setitem__(self, selection: Any, value: Any) -> None:
+        """Assign; ``value`` broadcasts as in NumPy."""
+        rest, fields = split_fields(selection)
+        self._write(select(rest, self.shape), value, fields)
+
+    def set_basic_selection(
+        self, selection: Any, value: Any, *, fields: Fields = None, prototype: object = None
+    ) -> None:
+        """Write by integers and slices.
+
+        Parameters
+        ----------
+        selection
+            Integers, slices with any step, ``...`` and ``None``.
+        value
+            Scalar or array that broadcasts to the selection's shape.
+        fields
+            Name, or list of names, of fields of a structured type; the others keep their values.
+
+        Raises
+        ------
+        ReadOnlyError
+            The store is read-only.
+        SelectionError, BoundsError
+            The selection does not fit the array.
+        ValueError
+            ``value`` does not broadcast to the selection.
+        """
+        self._write(select_basic(selection, self.shape), value, fields)
+
+    def set_orthogonal_selection(
+        self, selection: Any, value: Any, *, fields: Fields = None, prototype: object = None
+    ) -> None:
+        """Write with every axis indexed on its own; see ``set_basic_selection``."""
+        self._write(select_orthogonal(selection, self.shape), value, fields)
+
+    def set_coordinate_selection(
+        self, selection: Any, value: Any, *, fields: Fields = None, prototype: object = None
+    ) -> None:
+        """Write points by index arrays that broadcast; of repeated points the last counts."""
+        self._write(select_coordinates(selection, self.shape), value, fields)
+
+    def set_mask_selection(
+        self, mask: Any, value: Any, *, fields: Fields = None, prototype: object = None
+    ) -> None:
+        """Write the items where a boolean array of this shape is true."""
+        self._write(select_mask(mask, self.shape), value, fields)
+
+    def set_block_selection(
+        self, selection: Any, value: Any, *, fields: Fields = None, prototype: object = None
+    ) -> None:
+        """Write whole stored objects by their position in the grid."""
+        self._write(select_blocks(selection, self.layout.object_grid), value, fields)
+
+    def _write(self, selection: Selection, value: Any, fields: Fields) -> None:
+        self.check_writable()
+        dtype = self._dtype_of(fields)
+        plan = make_plan(selection, self.layout.grid)
+        values = _broadcast(as_values(value, dtype), (*plan.shape, *dtype.shape))
+        if not plan.nitems:
+            return
+        engine.write(
+            self.layout,
+            self.store,
+            self.device,
+            plan,
+            values.reshape((*plan.work_shape, *dtype.shape)),
+            fields=fields,
+            write_empty_chunks=self.config.write_empty_chunks,
+        )
+
+
+def as_values(value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """What is assigned, as an array; converted at once only where NumPy must see all of it."""
+    base = dtype.base
+    if isinstance(value, np.ndarray) and not (base.hasobject or base.kind == "T"):
+        return value
+    if base.hasobject and isinstance(value, bytes | bytearray | str):
+        array = np.empty((), object)
+        array[()] = value
+        return array
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__"):
+        return np.asarray(value).astype(base, copy=False)
+    return np.asarray(value, dtype=base)
+
+
+def _broadcast(values: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
+    """``values`` seen in ``shape``; axes of length 1 in front may be too many, as in NumPy."""
+    while values.ndim > len(shape) and values.shape[0] == 1:
+        values = values[0]
+    try:
+        return np.broadcast_to(values, shape)
+    except ValueError as err:
+        raise ValueError(
+            f"cannot assign an array of shape {values.shape} to a selection of shape {shape}"
+        ) from err
+
+
+def _reshaped_view(out: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any] | None:
+    """``out`` in another shape, None where that would be a copy."""
+    if out.shape == shape:
+        return out
+    view = out.reshape(shape)
+    return view if np.may_share_memory(view, out) else None

@@ -20,6 +20,7 @@ import errno
 import os
 import stat
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 try:
@@ -31,6 +32,7 @@ _HAS_LOCKS: bool = fcntl is not None
 
 __all__ = [
     "is_temporary",
+    "preadv",
     "read_bytes",
     "read_into",
     "remove_tree",
@@ -65,27 +67,25 @@ def is_temporary(name: str) -> bool:
 
 # ---- reading -----------------------------------------------------------------------------------
 
-if hasattr(os, "preadv"):
 
-    def _read_some(fd: int, target: memoryview, offset: int) -> int:
-        return os.preadv(fd, [target], offset)
+def _seek_and_read(fd: int, buffers: Sequence[memoryview], offset: int, /) -> int:
+    os.lseek(fd, offset, os.SEEK_SET)
+    data = os.read(fd, min(len(buffers[0]), _ONE_CALL))
+    buffers[0][: len(data)] = data
+    return len(data)
 
-else:
 
-    def _read_some(fd: int, target: memoryview, offset: int) -> int:
-        os.lseek(fd, offset, os.SEEK_SET)
-        data = os.read(fd, min(len(target), _ONE_CALL))
-        target[: len(data)] = data
-        return len(data)
+preadv: Callable[[int, Sequence[memoryview], int], int] = getattr(os, "preadv", _seek_and_read)
+"""Read into one buffer at an offset; the stand-in is for descriptors that nobody else uses."""
 
 
 def read_into(fd: int, target: memoryview, offset: int) -> int:
     """Fill ``target`` from ``offset`` of a file; fewer bytes only where the file ends."""
-    got = _read_some(fd, target, offset)
+    got = preadv(fd, [target], offset)
     if got == len(target):
         return got
     while got:
-        more = _read_some(fd, target[got:], offset + got)
+        more = preadv(fd, [target[got:]], offset + got)
         if more == 0:
             break
         got += more
@@ -216,11 +216,12 @@ def _replace(source: str, target: str) -> None:
     for attempt in range(10):  # Windows refuses while a reader has the target open
         try:
             os.replace(source, target)
-            return
         except PermissionError:
             if attempt == 9:
                 raise
             time.sleep(0.001 * 2**attempt)
+        else:
+            return
 
 
 def _unlink_quietly(path: str) -> None:

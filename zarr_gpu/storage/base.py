@@ -48,6 +48,7 @@ __all__ = [
     "StoreTimeoutError",
     "as_bytes_view",
     "fail",
+    "gather",
 ]
 
 Buffer = bytes | bytearray | memoryview | npt.NDArray[Any]
@@ -156,6 +157,8 @@ class Store(ABC):
         """
         lengths = request.nbytes
         n = len(lengths)
+        if n == 1:
+            return self._fetch_one(request, memory)
         ids = request.key_id.tolist()
         keys = request.keys
         live = None
@@ -215,10 +218,7 @@ class Store(ABC):
         """All keys below ``prefix``: those that begin with ``prefix + "/"``; all keys for ""."""
         prefix = check_prefix(prefix)
         self._check_listing()
-        try:
-            yield from self.walk(prefix)
-        except Exception as cause:
-            fail("list", prefix, cause)
+        return self._list(prefix)
 
     def list_dir(self, prefix: str = "") -> tuple[str, ...]:
         """Names directly below ``prefix``, sorted: the next segment of every key there."""
@@ -340,23 +340,41 @@ class Store(ABC):
                 return memory.empty(0), [0], [MISSING]
             whole = np.frombuffer(data, np.uint8)
             return whole, [0], [whole.nbytes]
-        values = list(map_ahead(self._read_span, spans, self.concurrency))
-        starts, lengths, total = [], [], 0
-        for value in values:
-            starts.append(total)
-            if value is None:
-                lengths.append(MISSING)
-            else:
-                lengths.append(value.nbytes)
-                total += (value.nbytes + ALIGNMENT - 1) & -ALIGNMENT
-        base = memory.empty(total)
-        view = memoryview(base)  # type: ignore[arg-type]
-        for value, start, length in zip(values, starts, lengths, strict=True):
-            if value is not None:
-                view[start : start + length] = value
-        return base, starts, lengths
+        return gather(map_ahead(self._read_span, spans, self.concurrency), memory)
+
+    @staticmethod
+    def check_length(view: memoryview, key: str, offset: int, nbytes: int) -> memoryview:
+        """Return ``view``, the answer to one span, unless it is longer than what was asked for."""
+        most = -offset if offset < 0 else nbytes
+        if most >= 0 and view.nbytes > most:
+            raise DataError(
+                "the store answered more bytes than it was asked for",
+                key=key,
+                expected=most,
+                actual=view.nbytes,
+            )
+        return view
 
     # ---- internals -----------------------------------------------------------------------------
+
+    def _fetch_one(self, request: ByteRequest, memory: Memory) -> Extents:
+        """``fetch`` for one range: with plain numbers, as NumPy costs more than the reading."""
+        key = request.keys[request.key_id.item(0)]
+        offset, nbytes = request.offset.item(0), request.nbytes.item(0)
+        if nbytes == MISSING:
+            return Extents(memory.empty(0), np.array((0,)), np.array((MISSING,)))
+        check_key(key)
+        if offset >= 0:
+            base, (start,), (got,) = self.read_spans([(key, offset, nbytes)], memory)
+            short = nbytes if 0 <= got < nbytes else MISSING
+        else:
+            base, (start,), (got,) = self.read_spans([(key, offset, REST)], memory)
+            short = -offset if 0 <= got < -offset else MISSING
+            if got >= 0 and nbytes != REST:
+                got = min(got, nbytes)
+        if short != MISSING:
+            raise _too_short(key, short, got)
+        return Extents(base, np.array((start,)), np.array((got,)))
 
     def _fetch_live(
         self, names: list[str], offset: I64, nbytes: I64, memory: Memory
@@ -385,12 +403,7 @@ class Store(ABC):
         wrong = (got != sizes) & (sizes >= 0) & (got >= 0)
         if wrong.any():
             row = int(wrong.argmax())
-            raise DataError(
-                "the value is too short for the byte range asked of it",
-                key=names[row],
-                expected=int(sizes[row]),
-                actual=lengths[row],
-            )
+            raise _too_short(names[row], int(sizes[row]), lengths[row])
         return base, np.array(starts, np.int64), got
 
     def _read_span(self, span: Span) -> memoryview | None:
@@ -404,16 +417,13 @@ class Store(ABC):
             fail("read", key, cause)
         if data is None:
             return None
-        view = as_bytes_view(data)
-        most = -offset if offset < 0 else nbytes
-        if most >= 0 and view.nbytes > most:
-            raise DataError(
-                "the store answered more bytes than it was asked for",
-                key=key,
-                expected=most,
-                actual=view.nbytes,
-            )
-        return view
+        return self.check_length(as_bytes_view(data), key, offset, nbytes)
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        try:
+            yield from self.walk(prefix)
+        except Exception as cause:
+            fail("list", prefix, cause)
 
     def _put(self, item: tuple[str, Buffer]) -> None:
         key, data = item
@@ -437,6 +447,34 @@ class Store(ABC):
     def _check_listing(self) -> None:
         if not self.supports_listing:
             raise StoreError(f"{self!r} cannot list its keys")
+
+
+def _too_short(key: str, expected: int, actual: int) -> DataError:
+    return DataError(
+        "the value is too short for the byte range asked of it",
+        key=key,
+        expected=expected,
+        actual=actual,
+    )
+
+
+def gather(values: Iterable[memoryview | None], memory: Memory) -> tuple[Any, list[int], list[int]]:
+    """Values in one buffer: (buffer, start of each, length of each or ``MISSING``)."""
+    values = list(values)
+    starts, lengths, total = [], [], 0
+    for value in values:
+        starts.append(total)
+        if value is None:
+            lengths.append(MISSING)
+        else:
+            lengths.append(value.nbytes)
+            total += (value.nbytes + ALIGNMENT - 1) & -ALIGNMENT
+    base = memory.empty(total)
+    view = memoryview(base)  # type: ignore[arg-type]
+    for value, start, length in zip(values, starts, lengths, strict=True):
+        if value is not None:
+            view[start : start + length] = value
+    return base, starts, lengths
 
 
 def as_bytes_view(data: Buffer) -> memoryview:

@@ -17,7 +17,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
 from zarr_gpu.extents import MISSING, REST, Memory
@@ -50,8 +50,12 @@ class LocalStore(Store):
         Links that point out of ``root`` are followed by default, as people do place arrays on other
         disks that way.  False refuses them: use it for directories from untrusted sources.
 
-    A directory is not a value: reading one finds nothing.  Names that are not valid Unicode, and
-    the temporary names of writers, are not listed.
+    A directory is not a value: reading one finds nothing.  Removing the last value of a directory
+    removes the directory.  Names that are not valid Unicode, and the temporary names of writers,
+    are not listed; nor are links, where they are not followed.
+
+    Network file systems may report a full disk only when a file is closed, after it has its name:
+    use ``durable=True`` there.
     """
 
     max_open = 64
@@ -121,6 +125,8 @@ class LocalStore(Store):
         self, spans: list[Span], memory: Memory
     ) -> tuple[Any, list[int], list[int]] | None:
         """None where a file that was not held open has changed between measuring and reading."""
+        # Measure all files, holding the first ``max_open`` open; then the buffer can be made.
+        prefix, plain = self._prefix, self.follow_symlinks
         files: dict[str, tuple[int, int]] = {}  # key -> (descriptor or -1, size or MISSING)
         held: list[int] = []
         places: list[tuple[int, int]] = []  # (descriptor, offset in the file) of each span
@@ -131,54 +137,56 @@ class LocalStore(Store):
             for key, offset, nbytes in spans:
                 file = files.get(key)
                 if file is None:
-                    file = self._measure(key, held)
+                    if plain and len(held) < self.max_open:  # _measure without its calls
+                        try:
+                            fd = os.open(prefix + key, _FLAGS)
+                            held.append(fd)
+                            file = fd, os.lseek(fd, 0, os.SEEK_END)
+                        except FileNotFoundError:
+                            file = -1, MISSING
+                        except OSError:
+                            file = -1, 0
+                    if file is None or (not 0 < file[1] < _SUSPICIOUS and file[1] != MISSING):
+                        file = self._measure(key, held)
                     files[key] = file
                 fd, size = file
-                starts.append(total)
                 if size < 0:
-                    lengths.append(MISSING)
-                    places.append((-1, 0))
-                    continue
-                if nbytes == REST and offset == 0:
+                    lo, length = 0, MISSING
+                elif nbytes == REST and offset == 0:
                     lo, length = 0, size
                 else:
                     lo, length = _resolve(offset, nbytes, size)
                 places.append((fd, lo))
+                starts.append(total)
                 lengths.append(length)
-                total += (length + ALIGNMENT - 1) & -ALIGNMENT
+                if length > 0:
+                    total += (length + ALIGNMENT - 1) & -ALIGNMENT
             base = memory.empty(total)
             view = memoryview(base)  # type: ignore[arg-type]
             for i, (fd, lo) in enumerate(places):
                 length = lengths[i]
                 if length <= 0:
                     continue
-                key = spans[i][0]
                 start = starts[i]
                 target = view[start : start + length]
-                if fd < 0:
-                    opened = self._open(key)
-                    if opened is None or opened[1] != files[key][1]:
-                        if opened is not None:
-                            os.close(opened[0])
+                key = spans[i][0]
+                if fd >= 0:
+                    try:
+                        got = atomic.preadv(fd, [target], lo)
+                    except OSError:
+                        got = 0
+                    if got != length:
+                        lengths[i] = self._read_open(fd, target, lo, key)
+                else:
+                    again = self._open(key)
+                    if again is None:
                         return None
-                    fd = opened[0]
-                    held.append(fd)
-                try:
-                    got = atomic.read_into(fd, target, lo)
-                    if places[i][0] < 0:
-                        os.close(held.pop())
-                except IsADirectoryError:
-                    lengths[i] = MISSING
-                    continue
-                except OSError as cause:
-                    fail("read", key, cause)
-                if got < length:
-                    raise DataError(
-                        "the file became shorter while being read",
-                        key=key,
-                        expected=length,
-                        actual=got,
-                    )
+                    try:
+                        if again[1] != files[key][1]:
+                            return None
+                        lengths[i] = self._read_open(again[0], target, lo, key)
+                    finally:
+                        os.close(again[0])
         finally:
             for fd in held:
                 os.close(fd)
@@ -195,6 +203,23 @@ class LocalStore(Store):
                 return opened
         size = self.size(key)
         return -1, MISSING if size is None else size
+
+    def _read_open(self, fd: int, target: memoryview, offset: int, key: str) -> int:
+        """Fill ``target``; ``MISSING`` where the descriptor is that of a directory."""
+        try:
+            got = atomic.read_into(fd, target, offset)
+        except IsADirectoryError:
+            return MISSING
+        except OSError as cause:
+            self._fail("read", key, cause)
+        if got < len(target):
+            raise DataError(
+                "the file became shorter while being read",
+                key=key,
+                expected=len(target),
+                actual=got,
+            )
+        return got
 
     def _open(self, key: str, *, may_run_out: bool = False) -> tuple[int, int] | None:
         """(descriptor, size), None where there is no such file."""
@@ -287,8 +312,17 @@ class LocalStore(Store):
                 os.unlink(path)
 
     def rename_prefix(self, source: str, target: str) -> None:
-        atomic.rename_directory(self._prefix + source, self._prefix + target, durable=self.durable)
-        self._prune(self._prefix + source)
+        old, new = self._prefix + source, self._prefix + target
+        if not self.follow_symlinks:
+            self._refuse_escape(old, source)
+            self._refuse_escape(new, target)
+        try:
+            atomic.rename_directory(old, new, durable=self.durable)
+        except OSError as cause:
+            if cause.errno != errno.EXDEV:
+                self._fail("move", source, cause)
+            super().rename_prefix(source, target)  # a link leads to another disk
+        self._prune(old)
 
     def _prune(self, path: str) -> None:
         """Remove directories that a removal has left empty, so that they are no longer listed."""
@@ -353,7 +387,7 @@ class LocalStore(Store):
                 "a symbolic link leads out of the store, and follow_symlinks is False", key=key
             )
 
-    def _fail(self, verb: str, key: str, cause: OSError) -> Any:
+    def _fail(self, verb: str, key: str, cause: OSError) -> NoReturn:
         if cause.errno == errno.ENAMETOOLONG:
             raise InvalidKeyError("the name is too long for this file system", key=key) from cause
         fail(verb, key, cause)

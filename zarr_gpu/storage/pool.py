@@ -26,7 +26,7 @@ _lock = threading.Lock()
 
 def _forget_pools() -> None:
     # The threads of the parent do not exist in a forked child, and its lock may have been held.
-    global _lock  # noqa: PLW0603
+    global _lock
     _pools.clear()
     _lock = threading.Lock()
 

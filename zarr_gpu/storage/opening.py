@@ -1,0 +1,185 @@
+"""From what users call a store to a ``Store`` and a path inside it.
+
+Imports the stores themselves; called by everything that opens or creates.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, ZarrError
+from zarr_gpu.storage.base import Store
+from zarr_gpu.storage.fsspec import FsspecStore
+from zarr_gpu.storage.keys import check_prefix
+from zarr_gpu.storage.local import LocalStore
+from zarr_gpu.storage.memory import MemoryStore, named_memory
+from zarr_gpu.storage.wrappers import ReadOnlyStore
+from zarr_gpu.storage.zip import ZipStore
+
+__all__ = ["StoreArgumentError", "StoreLike", "open_store", "register_scheme"]
+
+StoreLike = Store | str | os.PathLike[str] | Mapping[str, Any] | None
+
+Opener = Callable[..., "Store | tuple[Store, str]"]
+"""Called with the URL and ``read_only=``, ``storage_options=``."""
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_openers: dict[str, Opener] = {}
+
+
+class StoreArgumentError(ZarrError, TypeError, ValueError):
+    """What was given is not something that can be opened as a store."""
+
+
+def register_scheme(scheme: str, opener: Opener) -> None:
+    """Open URLs ``scheme://...`` with ``opener(url, read_only=..., storage_options=...)``.
+
+    It returns a store, or a store and a path inside it.  Packages register theirs as entry points
+    of the group ``zarr_gpu.stores``, named by the scheme.
+    """
+    _openers[scheme.lower()] = opener
+
+
+def open_store(
+    store_like: StoreLike = None,
+    *,
+    mode: str | None = None,
+    read_only: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> tuple[Store, str]:
+    """Open a store.
+
+    Parameters
+    ----------
+    store_like
+        A ``Store``; a directory or ``*.zip`` file as ``str`` or path; a URL: ``file://``,
+        ``memory://name/path``, or of any kind that fsspec or a registered opener knows; a mapping
+        of keys to bytes, fsspec's included; None for a fresh store in memory.
+    mode
+        "r" opens read-only; "w" makes a zip file anew.
+    read_only
+        Whether writes are refused; by default where ``mode`` is "r" or the store itself says so.
+    storage_options
+        For URLs: handed to whatever opens them.
+
+    Returns
+    -------
+    store, path
+        ``path`` is "" or, for URLs that name one, the path of a node inside the store.
+
+    Raises
+    ------
+    StoreArgumentError
+        ``store_like`` is of another type, or ``storage_options`` came without a URL.
+    InvalidKeyError
+        The URL is malformed or of an unknown kind.
+    MissingDependencyError
+        The package for this kind of URL is not installed.
+
+    Examples
+    --------
+    >>> open_store({"zarr.json": b"{}"})[0].get("zarr.json")
+    b'{}'
+    >>> open_store("memory://example/a/b")[1]
+    'a/b'
+    """
+    refuse = mode == "r" if read_only is None else read_only
+    if isinstance(store_like, str) and ("::" in store_like or _URL.match(store_like)):
+        store, path = _open_url(store_like, mode, refuse, storage_options)
+    else:
+        if storage_options:
+            raise StoreArgumentError(
+                f"storage_options are for URLs, not for {_describe(store_like)}"
+            )
+        store, path = _open_other(store_like, mode, refuse), ""
+    if refuse and not store.read_only:
+        store = ReadOnlyStore(store)
+    if store.read_only and (mode in {"w", "w-", "x"} or read_only is False):
+        raise ReadOnlyError(f"{store!r} is read-only")
+    return store, path
+
+
+def _open_other(store_like: StoreLike, mode: str | None, refuse: bool) -> Store:
+    if store_like is None:
+        return MemoryStore(read_only=refuse)
+    if isinstance(store_like, Store):
+        return store_like
+    if isinstance(store_like, str | os.PathLike):
+        return _open_path(os.fspath(store_like), mode, refuse)
+    if isinstance(store_like, Mapping):
+        if type(store_like).__module__ == "fsspec.mapping":
+            mapper: Any = store_like
+            return FsspecStore(mapper.fs, mapper.root, read_only=refuse)
+        return MemoryStore(store_like, read_only=refuse)
+    raise StoreArgumentError(
+        f"{_describe(store_like)} is not a store: give a Store, a path, a URL or a mapping"
+    )
+
+
+def _open_path(path: str, mode: str | None, refuse: bool) -> Store:
+    if not isinstance(path, str):
+        raise StoreArgumentError(f"a path must be text, not {_describe(path)}")
+    if not path:
+        raise InvalidKeyError("an empty path; write '.' for the working directory")
+    if path.lower().endswith(".zip") and not os.path.isdir(path):  # noqa: PTH112
+        if refuse:
+            return ZipStore(path, mode="r")
+        return ZipStore(path, mode="w" if mode == "w" else "a")
+    return LocalStore(path, read_only=refuse)
+
+
+def _open_url(
+    url: str, mode: str | None, refuse: bool, options: Mapping[str, Any] | None
+) -> tuple[Store, str]:
+    match = _URL.match(url)
+    scheme = match.group(1).lower() if match and "::" not in url else ""
+    rest = url[match.end() :] if match else ""
+    opener = _openers.get(scheme) or _entry_point(scheme)
+    if opener is not None:
+        opened = opener(url, read_only=refuse, storage_options=options)
+        return (opened, "") if isinstance(opened, Store) else opened
+    if scheme in {"file", "local", "memory"} and options:
+        raise StoreArgumentError(f"{scheme}:// takes no storage_options")
+    if scheme in {"file", "local"}:
+        return _open_path(_path_of_file_url(url, rest), mode, refuse), ""
+    if scheme == "memory":
+        name, _, path = rest.partition("/")
+        return named_memory(name, read_only=refuse), check_prefix(path)
+    return FsspecStore.from_url(url, storage_options=options, read_only=refuse), ""
+
+
+def _path_of_file_url(url: str, rest: str) -> str:
+    from urllib.parse import unquote
+
+    host, slash, path = rest.partition("/")
+    if host not in {"", "localhost"} or not slash:
+        raise InvalidKeyError(
+            f"{url!r} names the host {host!r}: write three slashes before an absolute path"
+        )
+    path = unquote(path)
+    return path if _DRIVE.match(path) and os.name == "nt" else f"/{path}"
+
+
+def _entry_point(scheme: str) -> Opener | None:
+    if not scheme or scheme in {"file", "local", "memory"}:
+        return None
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="zarr_gpu.stores", name=scheme):
+        try:
+            opener: Opener = point.load()
+        except ImportError as cause:
+            raise MissingDependencyError(
+                f"{scheme}:// is opened by {point.value}, which cannot be imported: {cause}"
+            ) from cause
+        register_scheme(scheme, opener)
+        return opener
+    return None
+
+
+def _describe(thing: object) -> str:
+    return f"an object of type {type(thing).__name__}"

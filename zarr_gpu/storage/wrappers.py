@@ -1,0 +1,362 @@
+"""Stores around another store: counting, read-only, below a prefix, failing on purpose.
+
+They work with every kind of store and are as useful to users as to tests.  Imports ``extents`` and
+``storage.base``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from zarr_gpu.errors import ReadOnlyError
+from zarr_gpu.extents import REST, Memory
+from zarr_gpu.storage.base import Buffer, Store
+from zarr_gpu.storage.keys import check_prefix
+from zarr_gpu.storage.spans import Span
+
+__all__ = ["Call", "CountingStore", "FaultyStore", "PrefixStore", "ReadOnlyStore"]
+
+
+class _Wrapper(Store):
+    """Passes every primitive on to ``store``."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.read_only = store.read_only
+        self.concurrency = store.concurrency
+        self.supports_listing = store.supports_listing
+        self.supports_writes = store.supports_writes
+        self.max_gap = store.max_gap
+        self.max_coalesced = store.max_coalesced
+
+    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
+        return self.store.read(key, offset, nbytes)
+
+    def size(self, key: str) -> int | None:
+        return self.store.size(key)
+
+    def write(self, key: str, data: memoryview) -> None:
+        self.store.write(key, data)
+
+    def remove(self, key: str) -> None:
+        self.store.remove(key)
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        return self.store.walk(prefix)
+
+    def children(self, prefix: str) -> Iterable[str]:
+        return self.store.children(prefix)
+
+    def remove_prefix(self, prefix: str) -> None:
+        self.store.remove_prefix(prefix)
+
+    def rename_prefix(self, source: str, target: str) -> None:
+        self.store.rename_prefix(source, target)
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.store))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.store!r})"
+
+
+class ReadOnlyStore(_Wrapper):
+    """``store``, of which nothing can be changed.
+
+    Examples
+    --------
+    >>> from zarr_gpu.storage.memory import MemoryStore
+    >>> ReadOnlyStore(MemoryStore({"x": b"1"})).get("x")
+    b'1'
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.read_only = True
+        self.supports_writes = False
+
+    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
+        return self.store.read_spans(spans, memory)
+
+    def write(self, key: str, data: memoryview) -> None:
+        raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
+
+    def remove(self, key: str) -> None:
+        raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
+
+    def remove_prefix(self, prefix: str) -> None:
+        raise ReadOnlyError(f"{self!r} was opened read-only", key=prefix)
+
+    def rename_prefix(self, source: str, target: str) -> None:
+        raise ReadOnlyError(f"{self!r} was opened read-only", key=source)
+
+
+class PrefixStore(_Wrapper):
+    """What lies below ``prefix`` of ``store``, as a store of its own.
+
+    Examples
+    --------
+    >>> from zarr_gpu.storage.memory import MemoryStore
+    >>> below = PrefixStore(MemoryStore({"a/x": b"1", "ab/x": b"2"}), "a")
+    >>> below.get("x"), list(below.list_prefix())
+    (b'1', ['x'])
+    """
+
+    def __init__(self, store: Store, prefix: str) -> None:
+        super().__init__(store)
+        self.prefix = check_prefix(prefix)
+        self._start = f"{self.prefix}/" if self.prefix else ""
+
+    def _below(self, prefix: str) -> str:
+        return self._start + prefix if prefix else self.prefix
+
+    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
+        return self.store.read(self._start + key, offset, nbytes)
+
+    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
+        start = self._start
+        return self.store.read_spans([(start + key, lo, n) for key, lo, n in spans], memory)
+
+    def size(self, key: str) -> int | None:
+        return self.store.size(self._start + key)
+
+    def write(self, key: str, data: memoryview) -> None:
+        self.store.write(self._start + key, data)
+
+    def remove(self, key: str) -> None:
+        self.store.remove(self._start + key)
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        skip = len(self._start)
+        return (key[skip:] for key in self.store.walk(self._below(prefix)))
+
+    def children(self, prefix: str) -> Iterable[str]:
+        return self.store.children(self._below(prefix))
+
+    def remove_prefix(self, prefix: str) -> None:
+        self.store.remove_prefix(self._below(prefix))
+
+    def rename_prefix(self, source: str, target: str) -> None:
+        self.store.rename_prefix(self._start + source, self._start + target)
+
+    def __repr__(self) -> str:
+        return f"PrefixStore({self.store!r}, {self.prefix!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a primitive."""
+
+    method: str  # "read", "write", "remove", "size", "list", "remove_prefix", "rename_prefix"
+    key: str
+    offset: int = 0
+    nbytes: int = REST  # asked for or written; REST where that has no meaning
+    answered: int | None = None  # bytes read, None where the key was absent or nothing was read
+
+
+class CountingStore(_Wrapper):
+    """Records every primitive call that reaches ``store``, after coalescing.
+
+    Attributes
+    ----------
+    calls
+        The calls so far, in order; ``reset`` forgets them.
+
+    Examples
+    --------
+    >>> from zarr_gpu.storage.memory import MemoryStore
+    >>> store = CountingStore(MemoryStore({"x": b"123"}))
+    >>> store.get("x"), store.count("read"), store.bytes_read
+    (b'123', 1, 3)
+    """
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.calls: list[Call] = []
+
+    def reset(self) -> None:
+        """Forget all calls."""
+        self.calls.clear()
+
+    def of(self, method: str) -> list[Call]:
+        """The calls of one method."""
+        return [call for call in self.calls if call.method == method]
+
+    def count(self, method: str) -> int:
+        """How often ``method`` was called."""
+        return len(self.of(method))
+
+    @property
+    def keys_read(self) -> list[str]:
+        """Key of every read, in order, absent ones too."""
+        return [call.key for call in self.of("read")]
+
+    @property
+    def keys_written(self) -> list[str]:
+        """Key of every write, in order."""
+        return [call.key for call in self.of("write")]
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that all reads brought."""
+        return sum(call.answered or 0 for call in self.of("read"))
+
+    @property
+    def bytes_written(self) -> int:
+        """Bytes written."""
+        return sum(call.nbytes for call in self.of("write"))
+
+    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
+        data = self.store.read(key, offset, nbytes)
+        answered = None if data is None else memoryview(data).nbytes  # type: ignore[arg-type]
+        self.calls.append(Call("read", key, offset, nbytes, answered))
+        return data
+
+    def size(self, key: str) -> int | None:
+        self.calls.append(Call("size", key))
+        return self.store.size(key)
+
+    def write(self, key: str, data: memoryview) -> None:
+        self.calls.append(Call("write", key, 0, data.nbytes))
+        self.store.write(key, data)
+
+    def remove(self, key: str) -> None:
+        self.calls.append(Call("remove", key))
+        self.store.remove(key)
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        self.calls.append(Call("list", prefix))
+        return self.store.walk(prefix)
+
+    def children(self, prefix: str) -> Iterable[str]:
+        self.calls.append(Call("list", prefix))
+        return self.store.children(prefix)
+
+    def remove_prefix(self, prefix: str) -> None:
+        self.calls.append(Call("remove_prefix", prefix))
+        self.store.remove_prefix(prefix)
+
+    def rename_prefix(self, source: str, target: str) -> None:
+        self.calls.append(Call("rename_prefix", source))
+        self.store.rename_prefix(source, target)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CountingStore) and self.store == other.store
+
+    def __hash__(self) -> int:
+        return hash((CountingStore, self.store))
+
+
+class FaultyStore(_Wrapper):
+    """Fails where it is told to: for tests of what happens then.
+
+    Parameters
+    ----------
+    store
+        Does the calls that do not fail.
+    error
+        An exception, or a function that makes one from the method's name and the key.
+    nth
+        Fail only the n-th call of a primitive (from 1), counted over all of them.
+    every
+        Fail every n-th call.
+    when
+        Fail only calls for which this is true of the method's name and the key.
+
+    Without ``nth`` and ``every``, all calls that ``when`` admits fail.
+
+    Examples
+    --------
+    >>> from zarr_gpu.storage.memory import MemoryStore
+    >>> store = FaultyStore(MemoryStore({"x": b"1"}), OSError("disk on fire"), nth=2)
+    >>> store.get("x")
+    b'1'
+    >>> store.get("x")
+    Traceback (most recent call last):
+    zarr_gpu.errors.StoreError: cannot read 'x': disk on fire
+    >>> store.get("x")
+    b'1'
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        error: BaseException | Callable[[str, str], BaseException],
+        *,
+        nth: int | None = None,
+        every: int | None = None,
+        when: Callable[[str, str], bool] | None = None,
+    ) -> None:
+        super().__init__(store)
+        self.error = error
+        self.nth = nth
+        self.every = every
+        self.when = when
+        self.ncalls = 0
+        self._lock = threading.Lock()
+
+    def _maybe_fail(self, method: str, key: str) -> None:
+        if self.when is not None and not self.when(method, key):
+            return
+        with self._lock:
+            self.ncalls += 1
+            n = self.ncalls
+        if self.nth is not None and n != self.nth:
+            return
+        if self.every is not None and n % self.every:
+            return
+        raise self.error if isinstance(self.error, BaseException) else self.error(method, key)
+
+    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
+        self._maybe_fail("read", key)
+        return self.store.read(key, offset, nbytes)
+
+    def size(self, key: str) -> int | None:
+        self._maybe_fail("size", key)
+        return self.store.size(key)
+
+    def write(self, key: str, data: memoryview) -> None:
+        self._maybe_fail("write", key)
+        self.store.write(key, data)
+
+    def remove(self, key: str) -> None:
+        self._maybe_fail("remove", key)
+        self.store.remove(key)
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        self._maybe_fail("list", prefix)
+        return self.store.walk(prefix)
+
+    def children(self, prefix: str) -> Iterable[str]:
+        self._maybe_fail("list", prefix)
+        return self.store.children(prefix)
+
+    def remove_prefix(self, prefix: str) -> None:
+        self._maybe_fail("remove_prefix", prefix)
+        self.store.remove_prefix(prefix)
+
+    def rename_prefix(self, source: str, target: str) -> None:
+        self._maybe_fail("rename_prefix", source)
+        self.store.rename_prefix(source, target)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FaultyStore) and self.store == other.store
+
+    def __hash__(self) -> int:
+        return hash((FaultyStore, self.store))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()

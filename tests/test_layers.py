@@ -23,12 +23,13 @@ LEVELS = [
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"codecs\.(base|checks|framing|registry|native|nvcomp)"),
     (2, r"storage\.(base|atomic|keys|pool|spans)"),
-    (4, r"codecs\.chain|codec_arguments|layout|shards"),
+    (4, r"codecs\.chain|codec_arguments|layout|shards|storage\.opening"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (5, r"locate|devices\.base"),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine"),
-    (8, r"array|group|attributes|creation|explain|indexers|nodes"),
+    (8, r"array|array_info|attributes|building|copying|creation|explain|group|hierarchy"),
+    (8, r"indexers|nodes|selecting"),
     (9, r"api|"),  # "" is zarr_gpu/__init__.py
     (10, r"cli|demo(_[a-z]+)?|__main__"),  # a user's world: sees the public API only
 ]

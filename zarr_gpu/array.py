@@ -325,8 +325,8 @@ class Array(Selectable):
     def _change_attributes(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.check_writable()
         metadata = change_attributes(self.store, self.path, self.metadata, change)
-        assert isinstance(metadata, ArrayMetadata)  # as the one it came from
-        self._use(metadata)
+        if isinstance(metadata, ArrayMetadata):  # as the one it came from
+            self._use(metadata)
 
     def _use(self, metadata: ArrayMetadata) -> None:
         self.metadata = metadata

@@ -117,10 +117,8 @@ def located_batches(
 ) -> Iterator[tuple[Batch, ByteRequest]]:
     """Batches of a plan with the byte ranges of their rows."""
     locator = Locator(layout, store)
-    if layout.levels:
-        batches = _batches_by_object(layout, plan)
-    else:
-        batches = plan.batches(BATCH_ROWS)
+    sharded = bool(layout.levels)
+    batches = _batches_by_object(layout, plan) if sharded else plan.batches(BATCH_ROWS)
     for batch in batches:
         yield batch, locator.locate(batch.coords)
 

@@ -1,19 +1,19 @@
 """Every error that zarr_gpu raises on purpose.
 
     ZarrError
-    |-- MetadataError (ValueError)            a document that is invalid, hostile or asks for something unknown
+    |-- MetadataError (ValueError)            an invalid, hostile or unreadable document
     |   |-- UnknownCodecError
     |   |-- UnknownDataTypeError
     |   `-- UnsupportedExtensionError
     |-- NodeNotFoundError (FileNotFoundError) nothing is stored at this path
     |   |-- ArrayNotFoundError
     |   `-- GroupNotFoundError
-    |-- ContainsNodeError (FileExistsError, ValueError)  something is stored at this path already
+    |-- ContainsNodeError (FileExistsError, ValueError)  something is stored there already
     |   |-- ContainsArrayError
     |   `-- ContainsGroupError
-    |-- ChunkNotFoundError (KeyError)         a chunk is absent and ``missing="error"`` was asked for
-    |-- DataError (ValueError)                stored bytes that cannot be what the metadata says
-    |   |-- CodecError                        one codec refuses one piece of data; carries no key yet
+    |-- ChunkNotFoundError (KeyError)         an absent chunk, where that is an error
+    |-- DataError (ValueError)                stored bytes that contradict the metadata
+    |   |-- CodecError                        one codec refuses some data; carries no key yet
     |   |-- ChunkDecodeError                  the same, with the store key
     |   `-- ShardIndexError
     |-- StoreError (OSError)                  the store failed; never taken for an absent chunk
@@ -102,7 +102,14 @@ class ZarrError(Exception):
         return " ".join(p for p in parts if p)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.message, self.key, self.codec, self.expected, self.actual)
+        return _rebuild, (
+            type(self),
+            self.message,
+            self.key,
+            self.codec,
+            self.expected,
+            self.actual,
+        )
 
 
 def _rebuild(

@@ -81,10 +81,9 @@ def explain_read(
         rows = zip(
             request.key_id.tolist(), request.offset.tolist(), request.nbytes.tolist(), strict=True
         )
-        for key_id, offset, length in rows:
+        for key_id, offset, asked in rows:
             key = request.keys[key_id]
-            if length == REST:
-                length = _size(store, key)
+            length = _size(store, key) if asked == REST else asked
             if length == MISSING:
                 missing += 1
                 continue

@@ -1,7 +1,8 @@
 """The regular chunk grid: which chunk holds an index, and how far a chunk reaches.
 
-Pure integer arithmetic on one axis at a time, vectorised over chunks.  Safe for axes up to 2^63 - 1:
-no intermediate result leaves the array.  Imports nothing of ours; used by planning and layout.
+Pure integer arithmetic on one axis at a time, vectorised over chunks.  Safe for axes up to
+2^63 - 1: no intermediate result leaves the array.  Imports nothing of ours; used by planning and
+layout.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ I64 = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class ChunkAxis:
-    """One axis of ``length`` items cut into chunks of ``edge`` items, the last one possibly cut off."""
+    """One axis of ``length`` items in chunks of ``edge`` items, the last one possibly cut off."""
 
     length: int
     edge: int

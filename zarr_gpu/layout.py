@@ -117,11 +117,10 @@ def _compile_codecs(
         sharding = chain.serializer
         if not isinstance(sharding, ShardingCodec) or chain.compressors:
             break
-        orders = [codec.permutation(spec) for codec in chain.arrays]
-        if any(order is None for order in orders):
-            break
+        orders = [order for codec in chain.arrays if (order := codec.permutation(spec)) is not None]
+        if len(orders) < len(chain.arrays):
+            break  # a codec that changes values stands around the shard
         for codec, order in zip(chain.arrays, orders, strict=True):
-            assert order is not None
             permutation = tuple(permutation[i] for i in order)
             spec = codec.encoded_spec(spec)
         levels.append(make_level(sharding, spec.shape, permutation, variable_limit=limit))

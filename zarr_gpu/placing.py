@@ -42,7 +42,7 @@ def _mesh(array: Array, tables: tuple[tuple[tuple[int, ...], tuple[I64, ...]], .
         axes, columns = tables[0]
         if axes and axes == tuple(range(axes[0], axes[0] + len(axes))):
             return (*(slice(None),) * axes[0], *columns)
-    # Every axis becomes an index array along a dimension of its own; jointly indexed axes share one.
+    # Every axis gets an index array along a dimension of its own; jointly indexed axes share one.
     owner: dict[int, int] = {a: i for i, (axes, _) in enumerate(tables) for a in axes}
     dimension: dict[int, int] = {}
     ndims = 0

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.grid import ChunkAxis, ChunkGrid
-from zarr_gpu.select import AxisLookup, AxisRange, JointLookup, Selection
+from zarr_gpu.select import AxisLookup, AxisRange, Selection
 
 __all__ = ["AxisSet", "Batch", "Plan", "make_plan"]
 
@@ -39,8 +39,8 @@ class AxisSet:
     """The chunks touched along one axis, or along several axes indexed jointly.
 
     With a lookup, ``src`` (``dst``) is the first entry of each chunk in ``src_index``
-    (``dst_index``), and ``count`` the number of entries.  ``dst_index`` is None where the entries of
-    each chunk stay neighbours in the result; ``dst`` is then a position as for a range.
+    (``dst_index``), and ``count`` the number of entries.  ``dst_index`` is None where the entries
+    of each chunk stay neighbours in the result; ``dst`` is then a position as for a range.
     """
 
     axes: tuple[int, ...]
@@ -62,7 +62,8 @@ class AxisSet:
         """(n,) whether every item of the chunk inside the array is selected along these axes."""
         volume = self.extent.prod(axis=1)
         if self.src_index is None:
-            return (self.count == volume) & (abs(self.step) == 1 or volume == 1)
+            result: Bool = (self.count == volume) & ((abs(self.step) == 1) | (volume == 1))
+            return result
         # Repeated items must not be counted twice.
         entry = np.repeat(np.arange(len(self)), self.count)
         order = np.lexsort((*self.src_index.T, entry))
@@ -70,7 +71,8 @@ class AxisSet:
         fresh = np.ones(len(rows), np.int64)
         fresh[1:] = (rows[1:] != rows[:-1]).any(axis=1)
         distinct = np.bincount(entry, weights=fresh, minlength=len(self)).astype(np.int64)
-        return distinct == volume
+        complete: Bool = distinct == volume
+        return complete
 
     @cached_property
     def src_slices(self) -> list[tuple[Slice, ...]]:

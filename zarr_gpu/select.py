@@ -150,8 +150,8 @@ def _expand(selection: Any, ndim: int) -> list[Any]:
 
 def _is_boolean(item: Any) -> bool:
     if isinstance(item, np.ndarray):
-        return item.dtype.kind == "b"
-    return _is_sequence(item) and np.asarray(item).dtype.kind == "b"
+        return bool(item.dtype.kind == "b")
+    return _is_sequence(item) and bool(np.asarray(item).dtype.kind == "b")
 
 
 def _integer(item: Any, axis: int, length: int) -> int:
@@ -203,7 +203,7 @@ def select_basic(selection: Any, shape: Shape) -> Selection:
 
 
 def select_orthogonal(selection: Any, shape: Shape) -> Selection:
-    """As :func:`select_basic`; also lists, index arrays and boolean vectors, each on its own axis."""
+    """As :func:`select_basic`; also lists, index arrays and boolean vectors, each on its axis."""
     return _per_axis(selection, shape, arrays=True)
 
 
@@ -269,7 +269,7 @@ def select_coordinates(selection: Any, shape: Shape) -> Selection:
             advanced.append((axis, np.asarray(_integer(item, axis, shape[axis]))))
             positions.append(position)
             axis += 1
-        elif _is_sequence(item) or isinstance(item, Sequence) and not isinstance(item, str):
+        elif _is_sequence(item) or (isinstance(item, Sequence) and not isinstance(item, str)):
             array = _as_index_array(item, axis)
             positions.append(position)
             if array.dtype.kind == "b":
@@ -289,8 +289,7 @@ def select_coordinates(selection: Any, shape: Shape) -> Selection:
         shapes = ", ".join(str(index.shape) for _, index in advanced)
         raise SelectionError(f"index arrays of shapes {shapes} cannot be broadcast") from err
     points_shape = broadcast[0].shape
-    points = np.stack([b.reshape(-1) for b in broadcast], axis=1) if broadcast else None
-    assert points is not None
+    points = np.stack([b.reshape(-1) for b in broadcast], axis=1)
 
     # NumPy's rule: the points' axes stand where the first index array stood if all of them were
     # neighbours, else in front of everything.

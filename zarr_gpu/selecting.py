@@ -214,8 +214,7 @@ class Selectable(ABC):
             raise SelectionError(
                 f"no field {unknown or wanted} in {self.dtype}; fields are {list(names or ())}"
             )
-        dtype: np.dtype[Any] = self.dtype[fields]  # type: ignore[index]
-        return dtype
+        return self.dtype[fields]
 
     def explain(self, selection: Any = Ellipsis) -> Explanation:
         """What reading ``selection`` would fetch, and where each step of its decoding runs.

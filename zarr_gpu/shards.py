@@ -51,13 +51,8 @@ class ShardLevel:
     ratio: tuple[int, ...]
     permutation: tuple[int, ...]
     index_program: Program
+    index_nbytes: int
     at_end: bool
-
-    @property
-    def index_nbytes(self) -> int:
-        nbytes = self.index_program.encoded_nbytes
-        assert nbytes is not None  # make_level refuses index codecs of varying size
-        return nbytes
 
     @property
     def nchildren(self) -> int:
@@ -162,7 +157,8 @@ def make_level(
         ChunkSpec((*stored_counts, 2), np.dtype(np.uint64), EMPTY),
         variable_limit=variable_limit,
     )
-    if index.encoded_nbytes is None:
+    index_nbytes = index.encoded_nbytes
+    if index_nbytes is None:
         names = ", ".join(c.name for c in index.codecs)
         raise MetadataError(
             f"the index codecs of a shard must have a fixed size, which {names} have not",
@@ -173,6 +169,7 @@ def make_level(
         ratio=(1,) * len(shape),
         permutation=permutation,
         index_program=index,
+        index_nbytes=index_nbytes,
         at_end=codec.index_location == "end",
     )
 
@@ -279,8 +276,7 @@ class InlineShard(ArrayToBytes):
             for coords in np.ndindex(*level.counts)
         }
         data = assemble([level], chunks)
-        assert data is not None  # a shard has at least one chunk
-        return data
+        return np.empty(0, np.uint8) if data is None else data  # None only for a shard of nothing
 
     def decode(self, data: U8, spec: ChunkSpec) -> Array:
         level, program = self._compile(spec)

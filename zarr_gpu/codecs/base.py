@@ -54,7 +54,7 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Make the codec from its ``configuration`` (v3) or numcodecs configuration less ``id`` (v2).
+        """Make the codec from its ``configuration`` (v3; v2: the numcodecs one less ``id``).
 
         Raises
         ------
@@ -85,11 +85,11 @@ class ArrayToArray(Codec):
 
     @abstractmethod
     def encoded_spec(self, spec: ChunkSpec) -> ChunkSpec:
-        """What the next codec of the chain sees.  Raises MetadataError where ``spec`` does not suit."""
+        """What the next codec sees.  Raises MetadataError where ``spec`` does not suit."""
 
     @abstractmethod
     def encode(self, array: Array, spec: ChunkSpec) -> Array:
-        """``array`` has ``spec.shape`` and ``spec.dtype``; the result has those of ``encoded_spec(spec)``."""
+        """From an array of ``spec`` to one of ``encoded_spec(spec)``."""
 
     @abstractmethod
     def decode(self, array: Array, spec: ChunkSpec) -> Array:
@@ -120,7 +120,7 @@ class ArrayToBytes(Codec):
 
     @abstractmethod
     def encode(self, array: Array, spec: ChunkSpec) -> U8:
-        """Serialise ``array`` (any strides); the result is C-contiguous and may share its memory."""
+        """Serialise ``array`` (any strides); the result is contiguous and may share its memory."""
 
     @abstractmethod
     def decode(self, data: U8, spec: ChunkSpec) -> Array:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.base import Codec
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config
@@ -186,9 +185,9 @@ class CpuLane(Lane):
         """The chunk with its part of ``values`` put in."""
         if complete and self.straight:
             _, dst = self.placer.slices(entries)
-            part = values[dst]
-            if part.size == self.nitems:
-                return part.reshape(self.shape).astype(self.dtype, copy=False)
+            whole: Array = values[dst]
+            if whole.size == self.nitems:
+                return whole.reshape(self.shape).astype(self.dtype, copy=False)
         chunk: Array
         if old is not None and not complete:
             decoded = self.program.decode(old)
@@ -197,15 +196,15 @@ class CpuLane(Lane):
         else:
             chunk = self._new_chunk()
             chunk[...] = self.fill
-        src, dst = self.placer.boxes(entries)
-        part = take(values, dst)
+        src_box, dst_box = self.placer.boxes(entries)
+        part = take(values, dst_box)
         if self.fields is None:
-            put(chunk, src, part)
+            put(chunk, src_box, part)
         elif isinstance(self.fields, str):
-            put(chunk[self.fields], src, part)
+            put(chunk[self.fields], src_box, part)
         else:
             for field in self.fields:
-                put(chunk[field], src, part[field])
+                put(chunk[field], src_box, part[field])
         return chunk
 
     def _new_chunk(self) -> Array:
@@ -259,6 +258,7 @@ class _FillCheck:
 # ------------------------------------------------------------------------------ threads
 
 _pool: ThreadPoolExecutor | None = None
+_pool_size = 0
 _pool_lock = threading.Lock()
 
 
@@ -274,12 +274,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def _lane_pool(workers: int) -> ThreadPoolExecutor:
-    global _pool
+    global _pool, _pool_size
     with _pool_lock:
-        if _pool is None or _pool._max_workers < workers:
+        if _pool is None or _pool_size < workers:
             from concurrent.futures import ThreadPoolExecutor
 
-            _pool = ThreadPoolExecutor(workers, "zarr_gpu-lane")
+            # A pool that became too small ends with the calls that still use it.
+            _pool, _pool_size = ThreadPoolExecutor(workers, "zarr_gpu-lane"), workers
         return _pool
 
 
@@ -380,11 +381,7 @@ class CpuDevice(Device):
                 raise error
 
     def places(self, program: Program) -> Sequence[StepPlace]:
-        steps = [StepPlace(_codec_name(codec), "cpu") for codec in program.codecs]
+        steps = [StepPlace(codec.name, "cpu") for codec in program.codecs]
         if program.permutation is not None:
             steps.insert(0, StepPlace("transpose", "view", "costs only strides"))
         return steps
-
-
-def _codec_name(codec: Codec) -> str:
-    return codec.name

@@ -455,7 +455,7 @@ def _cast_datetime(dtype: DType, value: Any) -> Any:
     native = dtype.numpy.newbyteorder("=")
     if value is None or isinstance(value, (bool, np.bool_, float, np.floating)):
         raise _refuse(dtype, value)
-    if isinstance(value, (int, np.integer)):
+    if isinstance(value, (int, np.integer)) and not isinstance(value, np.timedelta64):
         return _decode_datetime(dtype, int(value))
     scalar = np.asarray(value)
     if scalar.ndim or scalar.dtype.kind not in (native.kind, "U", "O"):

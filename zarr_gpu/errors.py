@@ -7,9 +7,11 @@
     |   `-- UnsupportedExtensionError
     |-- NodeNotFoundError (FileNotFoundError) nothing is stored at this path
     |   |-- ArrayNotFoundError
-    |   `-- GroupNotFoundError
+    |   |-- GroupNotFoundError
+    |   `-- MemberNotFoundError (KeyError)    a group has no member of this name
     |-- ContainsNodeError (FileExistsError, ValueError)  something is stored there already
     |   |-- ContainsArrayError
+    |   |   `-- IncompatibleArrayError (TypeError)  and it is not as was required
     |   `-- ContainsGroupError
     |-- ChunkNotFoundError (KeyError)         an absent chunk, where that is an error
     |-- DataError (ValueError)                stored bytes that contradict the metadata
@@ -42,7 +44,9 @@ __all__ = [
     "DataError",
     "DeviceError",
     "GroupNotFoundError",
+    "IncompatibleArrayError",
     "InvalidKeyError",
+    "MemberNotFoundError",
     "MetadataError",
     "MissingDependencyError",
     "NodeNotFoundError",
@@ -151,12 +155,22 @@ class GroupNotFoundError(NodeNotFoundError):
     """No group is stored at this path."""
 
 
+class MemberNotFoundError(NodeNotFoundError, KeyError):
+    """A group has no member of this name."""
+
+    __str__ = ZarrError.__str__  # KeyError would print the repr
+
+
 class ContainsNodeError(ZarrError, FileExistsError, ValueError):
     """Something is stored at this path already; pass ``overwrite=True`` to replace it."""
 
 
 class ContainsArrayError(ContainsNodeError):
     """An array is stored at this path already."""
+
+
+class IncompatibleArrayError(ContainsArrayError, TypeError):
+    """An array is stored at this path already, and its shape or data type is another."""
 
 
 class ContainsGroupError(ContainsNodeError):

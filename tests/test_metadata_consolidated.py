@@ -86,7 +86,7 @@ def test_inline_that_says_nothing():
         {"kind": "inline", "metadata": {p: {}}}
         for p in ("..", "a/../b", "/a", "a/", "a//b", "a\\b")
     ]
-    + [{"kind": "inline", "metadata": {p: {}}} for p in ("a\0", "\ud800", ".")],
+    + [{"kind": "inline", "metadata": {p: {}}} for p in ("a\0", "\ud800", ".", "")],
     ids=str,
 )
 def test_bad_inline(value):

@@ -62,6 +62,8 @@ def read_inline(value: Any) -> Documents | None:
     for path, document in metadata.items():
         if not isinstance(document, dict):
             raise MetadataError(f"consolidated document of {show(path)} is no object")
+        if not path:
+            raise MetadataError("consolidated_metadata holds the group itself")
         documents[_checked(path)] = {"zarr.json": document}
     return documents
 

@@ -69,8 +69,9 @@ _TIMES = {"numpy.datetime64": "M8", "numpy.timedelta64": "m8"}
 _UNITS = frozenset({
     "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as", "generic",
 })  # fmt: skip
-_RAW_BITS = re.compile(r"r([0-9]{1,12})")
-_V2_NAME = re.compile(r"([<>|])([biufcmMSUV])([0-9]{1,12})(?:\[([0-9]{0,10})([a-z]+|[YMWD])\])?")
+# Compiled on first use: importing the package must stay cheap.
+_RAW_BITS = r"r([0-9]{1,12})"
+_V2_NAME = r"([<>|])([biufcmMSUV])([0-9]{1,12})(?:\[([0-9]{0,10})([a-z]+|[YMWD])\])?"
 _V2_SIZES = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (2, 4, 8), "c": (8, 16)}
 
 
@@ -216,7 +217,7 @@ def _parse_v2(json: Any, depth: int) -> DType:
         return _struct("struct", fields)
     if not isinstance(json, str):
         raise MetadataError(f"dtype {show(json)} is neither a string nor a list of fields")
-    match = _V2_NAME.fullmatch(json)
+    match = re.fullmatch(_V2_NAME, json)
     if match is None:
         raise UnknownDataTypeError(f"unknown data type {show(json)}")
     order, char, digits, scale, unit = match.groups()
@@ -323,7 +324,7 @@ def _parse_v3(json: Any, depth: int) -> DType:
         return _CONFIGURED[name](name, configuration)
     if name in _STRUCTS:
         return _parse_struct(name, configuration, depth)
-    bits = _RAW_BITS.fullmatch(name)
+    bits = re.fullmatch(_RAW_BITS, name)
     plain = name in _NUMBERS or name in _ML_FLOATS or name in _VLEN_BYTES or name == "string"
     if not plain and bits is None:
         raise UnknownDataTypeError(f"unknown data type {show(name)}")
@@ -506,7 +507,7 @@ def from_user(value: Any) -> DType:
 
 
 def _is_v3_only(name: str) -> bool:
-    return name in _ML_FLOATS or _RAW_BITS.fullmatch(name) is not None
+    return name in _ML_FLOATS or re.fullmatch(_RAW_BITS, name) is not None
 
 
 def _tuples(descr: list[Any], depth: int) -> list[Any]:

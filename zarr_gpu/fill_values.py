@@ -36,7 +36,7 @@ _NON_FINITE = {
     "+Infinity": math.inf,
     "-Infinity": -math.inf,
 }
-_HEX = re.compile(r"0[xX]([0-9a-fA-F]+)")
+_HEX = r"0[xX]([0-9a-fA-F]+)"
 _NAT = np.iinfo(np.int64).min
 
 _short = reprlib.Repr()
@@ -176,7 +176,7 @@ def _decode_float(dtype: DType, value: Any, zarr_format: int) -> Any:
     if isinstance(value, str):
         if value in _NON_FINITE:
             return _round_float(dtype, _NON_FINITE[value])
-        digits = _HEX.fullmatch(value)
+        digits = re.fullmatch(_HEX, value)
         if zarr_format == 3 and digits is not None:
             if len(digits[1]) != 2 * dtype.itemsize:
                 raise _refuse(dtype, value, f"{2 * dtype.itemsize} hexadecimal digits are needed")
@@ -453,13 +453,11 @@ def _cast_complex(dtype: DType, value: Any) -> Any:
 
 def _cast_datetime(dtype: DType, value: Any) -> Any:
     native = dtype.numpy.newbyteorder("=")
-    if value is None or isinstance(value, (bool, np.bool_, float, np.floating)):
-        raise _refuse(dtype, value)
-    if isinstance(value, (int, np.integer)) and not isinstance(value, np.timedelta64):
-        return _decode_datetime(dtype, int(value))
     scalar = np.asarray(value)
-    if scalar.ndim or scalar.dtype.kind not in (native.kind, "U", "O"):
+    if scalar.ndim or value is None or scalar.dtype.kind not in (native.kind, "i", "u", "U", "O"):
         raise _refuse(dtype, value)
+    if scalar.dtype.kind in "iu":
+        return _decode_datetime(dtype, int(value))
     result = scalar.astype(native)
     if scalar.dtype.kind == native.kind and not np.isnat(scalar) and result != scalar:
         raise _refuse(dtype, value, "it is no multiple of the unit, or out of range")

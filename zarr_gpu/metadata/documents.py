@@ -47,7 +47,7 @@ MAX_NEW_DEPTH = 128
 
 _SCALARS = (str, int, float, type(None))  # a bool is an int
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
-_STRING = re.compile(rb'"[^"]*"')
+_STRING = rb'"[^"]*"'
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def _depth(data: bytes) -> int:
         return 0
     if b"\\" in data:
         data = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    marks = np.frombuffer(_STRING.sub(b"", data.translate(None, _NO_STRUCTURE)), np.uint8)
+    marks = np.frombuffer(re.sub(_STRING, b"", data.translate(None, _NO_STRUCTURE)), np.uint8)
     up = (marks == ord("[")) | (marks == ord("{"))
     down = (marks == ord("]")) | (marks == ord("}"))
     return int(np.cumsum(up.astype(np.int64) - down).max(initial=0))

@@ -18,12 +18,12 @@ import numpy.typing as npt
 from zarr_gpu.errors import DataError, ShardIndexError
 from zarr_gpu.extents import MISSING, REST, ByteRequest, HostMemory
 from zarr_gpu.layout import Layout
-from zarr_gpu.shards import ShardLevel
 from zarr_gpu.storage.base import Store
 
 __all__ = ["Locator"]
 
 I64 = npt.NDArray[np.int64]
+_Name = tuple[int, str, int]
 
 INDEX_CACHE_BYTES = 32 * 2**20
 """Parsed shard indexes that one read may keep."""
@@ -43,8 +43,9 @@ class Locator:
     def __init__(self, layout: Layout, store: Store) -> None:
         self.layout = layout
         self.store = store
-        # (key, offset of the shard in the object) -> (offset, nbytes) of its children
-        self._indexes: dict[tuple[str, int], tuple[I64, I64]] = {}
+        # (depth of nesting, key, offset of the shard in the object) -> (offset, nbytes) of its
+        # children; the first nested shard may begin where the one around it does.
+        self._indexes: dict[_Name, tuple[I64, I64]] = {}
         self._cached = 0
 
     def locate(self, coords: I64) -> ByteRequest:
@@ -59,14 +60,14 @@ class Locator:
         # The object itself is the extent that the outermost index is looked up in.
         offset = np.zeros(n, np.int64)
         nbytes = np.full(n, REST, np.int64)
-        for level in layout.levels:
-            offset, nbytes = self._descend(level, coords, keys, key_id, offset, nbytes)
+        for depth in range(len(layout.levels)):
+            offset, nbytes = self._descend(depth, coords, keys, key_id, offset, nbytes)
         self._refuse_bombs(keys, key_id, nbytes)
         return ByteRequest(keys, key_id, offset, nbytes)
 
     def _descend(
         self,
-        level: ShardLevel,
+        depth: int,
         coords: I64,
         keys: list[str],
         key_id: I64,
@@ -79,10 +80,11 @@ class Locator:
         present = np.flatnonzero(nbytes != MISSING)
         if not len(present):
             return child_offset, child_nbytes
+        level = self.layout.levels[depth]
         pairs = np.stack((key_id[present], offset[present]), axis=1)
         distinct, shard_id = _distinct(pairs)
         first = present[_first_of(shard_id, len(distinct))]  # one chunk of each shard
-        indexes = self._fetch(level, keys, key_id[first], offset[first], nbytes[first])
+        indexes = self._fetch(depth, keys, key_id[first], offset[first], nbytes[first])
         number = level.number_of(coords[present])
         order = np.argsort(shard_id, kind="stable")
         cut = np.searchsorted(shard_id[order], np.arange(1, len(distinct)))
@@ -92,15 +94,16 @@ class Locator:
             here = present[rows]
             child_offset[here] = offset[here] + parsed[0][number[rows]]
             child_nbytes[here] = parsed[1][number[rows]]
-        if level is not self.layout.levels[0]:
-            self._check_inside(level, keys, key_id, offset, nbytes, child_offset, child_nbytes)
+        if depth:
+            self._check_inside(keys, key_id, offset, nbytes, child_offset, child_nbytes)
         return child_offset, child_nbytes
 
     def _fetch(
-        self, level: ShardLevel, keys: list[str], key_id: I64, offset: I64, nbytes: I64
+        self, depth: int, keys: list[str], key_id: I64, offset: I64, nbytes: I64
     ) -> list[tuple[I64, I64] | None]:
         """Parsed indexes of distinct shards, None where the object is absent; one request."""
-        names = [(keys[k], o) for k, o in zip(key_id.tolist(), offset.tolist(), strict=True)]
+        level = self.layout.levels[depth]
+        names = [(depth, keys[k], o) for k, o in zip(key_id.tolist(), offset.tolist(), strict=True)]
         wanted = [i for i, name in enumerate(names) if name not in self._indexes]
         if wanted:
             at = np.array(wanted)
@@ -114,7 +117,7 @@ class Locator:
                     i = int(at[np.flatnonzero(small)[0]])
                     raise ShardIndexError(
                         "a nested shard is smaller than its index",
-                        key=names[i][0],
+                        key=names[i][1],
                         expected=size,
                         actual=int(nbytes[i]),
                     )
@@ -130,18 +133,18 @@ class Locator:
                     actual=err.actual,
                 ) from err
             found = zip(wanted, extents.offset.tolist(), extents.nbytes.tolist(), strict=True)
-            fresh: dict[tuple[str, int], tuple[I64, I64]] = {}
+            fresh: dict[_Name, tuple[I64, I64]] = {}
             for i, o, size_ in found:
                 if size_ == MISSING:
                     continue
                 data = extents.base[o : o + size_]
-                fresh[names[i]] = level.parse_index(data, key=names[i][0])
+                fresh[names[i]] = level.parse_index(data, key=names[i][1])
             result = [fresh.get(name) or self._indexes.get(name) for name in names]
             self._remember(fresh)
             return result
         return [self._indexes[name] for name in names]
 
-    def _remember(self, fresh: dict[tuple[str, int], tuple[I64, I64]]) -> None:
+    def _remember(self, fresh: dict[_Name, tuple[I64, I64]]) -> None:
         for name, parsed in fresh.items():
             self._cached += parsed[0].nbytes + parsed[1].nbytes
             self._indexes[name] = parsed
@@ -152,7 +155,6 @@ class Locator:
 
     def _check_inside(
         self,
-        level: ShardLevel,
         keys: list[str],
         key_id: I64,
         offset: I64,

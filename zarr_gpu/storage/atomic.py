@@ -141,11 +141,20 @@ def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
     path = f"{folder}{os.sep}.{stem}{_SUFFIX}"
     deadline = 0.0
     pause = 0.0002
+    vanished = 0
     while True:
         try:
             fd = os.open(path, _CREATE, 0o666)
         except FileNotFoundError:
-            make_directories(folder, durable=durable)  # and again: it may vanish meanwhile
+            # A removal elsewhere may take away an empty directory that was just made.
+            vanished += 1
+            try:
+                make_directories(folder, durable=durable)
+            except FileNotFoundError:
+                if vanished >= 1000:
+                    raise
+            if vanished >= 1000:
+                raise
             continue
         except FileExistsError:
             if _HAS_LOCKS and _remove_if_dead(path):

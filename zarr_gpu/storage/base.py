@@ -10,7 +10,7 @@ supplies; its keys are checked already, and only this class and wrapping stores 
 An absent key is ``None`` or ``MISSING``.  Any other failure is an exception, never a missing value:
 what is missing reads as fill values, so a swallowed error would be silent loss of data.
 
-Imports ``errors``, ``extents`` and its siblings ``keys``, ``spans``, ``pool``.
+Imports ``errors``, ``extents`` and its siblings ``failures``, ``keys``, ``spans``, ``pool``.
 """
 
 # ruff: noqa: BLE001  whatever goes wrong in a store becomes one kind of error, which names the key
@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,9 @@ from zarr_gpu.errors import (
     NodeNotFoundError,
     ReadOnlyError,
     StoreError,
-    ZarrError,
 )
 from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
+from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key, check_keys, check_prefix
 from zarr_gpu.storage.pool import map_ahead
 from zarr_gpu.storage.spans import Span, coalesce, place
@@ -43,11 +43,7 @@ __all__ = [
     "ALIGNMENT",
     "Buffer",
     "Store",
-    "StoreConnectionError",
-    "StorePermissionError",
-    "StoreTimeoutError",
     "as_bytes_view",
-    "fail",
     "gather",
 ]
 
@@ -58,40 +54,6 @@ I64 = npt.NDArray[np.int64]
 
 ALIGNMENT = 64
 """Spans start at multiples of this in a fetched buffer; a power of two."""
-
-
-class StorePermissionError(StoreError, PermissionError):
-    """The store refuses access to a key."""
-
-
-class StoreTimeoutError(StoreError, TimeoutError):
-    """The store did not answer in time."""
-
-
-class StoreConnectionError(StoreError, ConnectionError):
-    """The connection to the store failed."""
-
-
-def fail(verb: str, key: str, cause: BaseException) -> NoReturn:
-    """Raise what ``cause`` means for the caller of a store; keeps its kind and ``errno``."""
-    if isinstance(cause, ZarrError):
-        raise cause
-    kind: type[StoreError] = StoreError
-    if isinstance(cause, PermissionError):
-        kind = StorePermissionError
-    elif isinstance(cause, TimeoutError):
-        kind = StoreTimeoutError
-    elif isinstance(cause, ConnectionError):
-        kind = StoreConnectionError
-    what = str(cause) or type(cause).__name__
-    if not isinstance(cause, OSError):
-        what = f"{type(cause).__name__}: {cause}"
-    error = kind(f"cannot {verb} {key!r}: {what}", key=key)
-    if isinstance(cause, OSError):
-        error.errno = cause.errno
-        error.strerror = cause.strerror
-        error.filename = cause.filename
-    raise error from cause
 
 
 class Store(ABC):
@@ -215,7 +177,7 @@ class Store(ABC):
             fail("get the size of", key, cause)
 
     def list_prefix(self, prefix: str = "") -> Iterator[str]:
-        """All keys below ``prefix``: those that begin with ``prefix + "/"``; all keys for ""."""
+        """All keys below ``prefix``, sorted: those that begin with ``prefix + "/"``, or all for ""."""
         prefix = check_prefix(prefix)
         self._check_listing()
         return self._list(prefix)
@@ -297,7 +259,7 @@ class Store(ABC):
 
     @abstractmethod
     def walk(self, prefix: str) -> Iterator[str]:
-        """All keys below ``prefix`` ("" or without trailing slash)."""
+        """All keys below ``prefix`` ("" or without trailing slash), sorted."""
 
     def write(self, key: str, data: memoryview) -> None:
         """Replace one value; ``data`` is a contiguous view of bytes, valid until return."""

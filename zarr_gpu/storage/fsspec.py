@@ -11,7 +11,8 @@ from typing import Any
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, fail, gather
+from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
+from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.spans import Span
 
 __all__ = ["FsspecStore"]

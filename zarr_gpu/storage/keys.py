@@ -20,7 +20,7 @@ __all__ = ["MAX_KEY_BYTES", "check_key", "check_keys", "check_prefix", "parent_p
 MAX_KEY_BYTES = 1024
 """Longest key in UTF-8 bytes: what the common object stores allow."""
 
-_DRIVE = re.compile(r"[A-Za-z]:")
+_DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 
 
 def check_key(key: str) -> str:

@@ -22,7 +22,8 @@ from typing import Any, NoReturn
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
 from zarr_gpu.extents import MISSING, REST, Memory
 from zarr_gpu.storage import atomic
-from zarr_gpu.storage.base import ALIGNMENT, Buffer, Store, StorePermissionError, fail
+from zarr_gpu.storage.base import ALIGNMENT, Buffer, Store
+from zarr_gpu.storage.failures import StorePermissionError, fail
 from zarr_gpu.storage.spans import Span
 
 __all__ = ["LocalStore"]
@@ -31,6 +32,14 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _SUSPICIOUS = 1 << 32
 """Some file systems report absurd ends for directories: above this, look twice."""
+
+
+class _OutOfDescriptors(Exception):  # noqa: N818  no error: a call for fewer
+    """The system gives no more descriptors while ``held`` are held."""
+
+    def __init__(self, held: int) -> None:
+        super().__init__(held)
+        self.held = held
 
 
 class LocalStore(Store):
@@ -112,8 +121,13 @@ class LocalStore(Store):
         return data
 
     def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
-        for _ in range(8):
-            result = self._try_read_spans(spans, memory)
+        limit = self.max_open
+        for _ in range(12):
+            try:
+                result = self._try_read_spans(spans, memory, limit)
+            except _OutOfDescriptors as shortage:
+                limit = shortage.held // 2
+                continue
             if result is not None:
                 return result
         raise StoreError(
@@ -122,10 +136,10 @@ class LocalStore(Store):
         )
 
     def _try_read_spans(
-        self, spans: list[Span], memory: Memory
+        self, spans: list[Span], memory: Memory, limit: int
     ) -> tuple[Any, list[int], list[int]] | None:
         """None where a file that was not held open has changed between measuring and reading."""
-        # Measure all files, holding the first ``max_open`` open; then the buffer can be made.
+        # Measure all files, holding the first ``limit`` open; then the buffer can be made.
         prefix, plain = self._prefix, self.follow_symlinks
         files: dict[str, tuple[int, int]] = {}  # key -> (descriptor or -1, size or MISSING)
         held: list[int] = []
@@ -137,7 +151,7 @@ class LocalStore(Store):
             for key, offset, nbytes in spans:
                 file = files.get(key)
                 if file is None:
-                    if plain and len(held) < self.max_open:  # _measure without its calls
+                    if plain and len(held) < limit:  # _measure without its calls
                         try:
                             fd = os.open(prefix + key, _FLAGS)
                             held.append(fd)
@@ -147,7 +161,7 @@ class LocalStore(Store):
                         except OSError:
                             file = -1, 0
                     if file is None or (not 0 < file[1] < _SUSPICIOUS and file[1] != MISSING):
-                        file = self._measure(key, held)
+                        file = self._measure(key, held, limit)
                     files[key] = file
                 fd, size = file
                 if size < 0:
@@ -192,15 +206,19 @@ class LocalStore(Store):
                 os.close(fd)
         return base, starts, lengths
 
-    def _measure(self, key: str, held: list[int]) -> tuple[int, int]:
+    def _measure(self, key: str, held: list[int], limit: int) -> tuple[int, int]:
         """(descriptor or -1 where enough are held, size or ``MISSING``)."""
-        if len(held) < self.max_open:
-            opened = self._open(key, may_run_out=True)
+        if len(held) < limit:
+            try:
+                opened = self._open(key)
+            except StoreError as error:
+                if held and error.errno in {errno.EMFILE, errno.ENFILE}:
+                    raise _OutOfDescriptors(len(held)) from error
+                raise
             if opened is None:
                 return -1, MISSING
-            if opened[0] >= 0:
-                held.append(opened[0])
-                return opened
+            held.append(opened[0])
+            return opened
         size = self.size(key)
         return -1, MISSING if size is None else size
 
@@ -221,7 +239,7 @@ class LocalStore(Store):
             )
         return got
 
-    def _open(self, key: str, *, may_run_out: bool = False) -> tuple[int, int] | None:
+    def _open(self, key: str) -> tuple[int, int] | None:
         """(descriptor, size), None where there is no such file."""
         path = self._prefix + key
         if not self.follow_symlinks:
@@ -231,8 +249,6 @@ class LocalStore(Store):
         except _ABSENT:
             return None
         except OSError as cause:
-            if may_run_out and cause.errno in (errno.EMFILE, errno.ENFILE):
-                return -1, 0
             if os.name == "nt" and os.path.isdir(path):
                 return None
             self._fail("read", key, cause)
@@ -343,17 +359,17 @@ class LocalStore(Store):
         return self._walk(path, f"{prefix}/" if prefix else "", frozenset())
 
     def _walk(self, path: str, start: str, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-        folders: list[tuple[str, bool]] = []
-        files: list[str] = []
+        found: list[tuple[str, bool]] = []  # names, those of directories with a slash; is it a link
         for entry in self._scan(path):
             if entry.is_dir(follow_symlinks=self.follow_symlinks):
-                folders.append((entry.name, entry.is_symlink()))
+                found.append((f"{entry.name}/", entry.is_symlink()))
             elif entry.is_file(follow_symlinks=self.follow_symlinks):
-                files.append(entry.name)
-        for name in sorted(files):
-            yield start + name
-        for name, linked in sorted(folders):
-            below = f"{path}{os.sep}{name}"
+                found.append((entry.name, False))
+        for name, linked in sorted(found):
+            if not name.endswith("/"):
+                yield start + name
+                continue
+            below = f"{path}{os.sep}{name[:-1]}"
             seen = above
             if linked:
                 # A link to a directory above would go round for ever.
@@ -362,7 +378,7 @@ class LocalStore(Store):
                 if place in above or _contains(below, path):
                     continue
                 seen = above | {place}
-            yield from self._walk(below, f"{start}{name}/", seen)
+            yield from self._walk(below, start + name, seen)
 
     def children(self, prefix: str) -> Iterable[str]:
         path = self._prefix + prefix if prefix else self._root

@@ -137,7 +137,8 @@ def _split_long(first: npt.NDArray[np.bool_], lo: I64, reach: I64, max_coalesced
             continue
         begin = int(lo[a])
         for i in range(a + 1, b):
-            if reach[i] - begin > max_coalesced and lo[i] >= reach[i - 1]:
+            end = lo[i] if reach[i] >= _END else reach[i]  # a rest has no length to speak of
+            if end - begin > max_coalesced and lo[i] >= reach[i - 1]:
                 first[i] = True
                 begin = int(lo[i])
 
@@ -189,6 +190,7 @@ def place(plan: Spans, names: list[str], start: I64, got: I64) -> tuple[I64, I64
     have = got[plan.span]
     absent = have < 0
     within = np.where(plan.within < 0, have + plan.within, plan.within)
+    within = np.where(plan.nbytes == REST, np.minimum(within, have), within)
     nbytes = np.where(plan.nbytes == REST, np.maximum(have - within, 0), plan.nbytes)
     bad = np.flatnonzero(
         ~absent & ((within < 0) | (within + nbytes > have) & (plan.nbytes != REST))

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
 from zarr_gpu.extents import REST, Memory
 from zarr_gpu.storage import atomic
-from zarr_gpu.storage.base import Buffer, Store, fail
+from zarr_gpu.storage.base import Buffer, Store
+from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.spans import Span
 
@@ -264,7 +265,7 @@ class ZipStore(Store):
         self._check_mode(key)
         with self._lock:
             writer = self._open_writer("a")
-            self._drop(writer, key)
+            self._drop(writer, {key})
             writer.writestr(key, data)
             if writer.fp is not None:
                 writer.fp.flush()
@@ -274,13 +275,23 @@ class ZipStore(Store):
         self._check_mode(key)
         with self._lock:
             if key in self._load():
-                self._drop(self._open_writer("a"), key)
+                self._drop(self._open_writer("a"), {key})
 
-    def _drop(self, writer: ZipFile, key: str) -> None:
-        """Take ``key`` out of the directory, so that no name is ever there twice."""
-        if self._load().pop(key, None) is not None:
-            writer.filelist[:] = [info for info in writer.filelist if info.filename != key]
-            writer.NameToInfo.pop(key, None)
+    def remove_prefix(self, prefix: str) -> None:
+        self._check_mode(prefix)
+        with self._lock:
+            keys = set(self.walk(prefix))
+            if keys:
+                self._drop(self._open_writer("a"), keys)
+
+    def _drop(self, writer: ZipFile, keys: set[str]) -> None:
+        """Take ``keys`` out of the directory, so that no name is ever there twice."""
+        entries = self._load()
+        keys = {key for key in keys if entries.pop(key, None) is not None}
+        if keys:
+            writer.filelist[:] = [info for info in writer.filelist if info.filename not in keys]
+            for key in keys:
+                writer.NameToInfo.pop(key, None)
             writer._didModify = True  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _check_mode(self, key: str) -> None:

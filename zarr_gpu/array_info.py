@@ -36,7 +36,7 @@ class ArrayInfo:
 
 def format_bytes(n: int) -> str:
     """A count of bytes for people: ``"1048576 (1.0M)"``."""
-    if n < 1024:
+    if n < 1024 or n >= 1 << 1000:  # the latter are more than a float can hold
         return str(n)
     size = float(n)
     for unit in "KMGTPE":

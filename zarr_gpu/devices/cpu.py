@@ -119,7 +119,7 @@ class CpuLane(Lane):
                 else:
                     self._place(entries, base[offset : offset + nbytes], out)
                 row += 1
-        except CodecError as err:
+        except (CodecError, MemoryError) as err:
             raise damaged(job, row, err) from err
 
     def _place(self, entries: list[int], data: U8 | None, out: Array) -> None:
@@ -174,7 +174,7 @@ class CpuLane(Lane):
                     result.append(None)
                     continue
                 encoded = self.program.encode(chunk)
-            except CodecError as err:
+            except (CodecError, MemoryError) as err:
                 raise damaged(job, job.lo + i, err) from err
             if np.may_share_memory(encoded, chunk) and chunk is not values:
                 encoded = encoded.copy()  # the scratch chunk is used again for the next row
@@ -214,9 +214,14 @@ class CpuLane(Lane):
         return raw.view(self.dtype).reshape(self.shape)
 
 
-def damaged(job: Job, row: int, err: CodecError) -> ChunkDecodeError:
-    """The error of one codec with the key of the chunk it happened in."""
+def damaged(job: Job, row: int, err: CodecError | MemoryError) -> ChunkDecodeError:
+    """The error of one codec with the key of the chunk it happened in.
+
+    Whoever writes metadata chooses the size of a chunk, so a lack of memory is one of them.
+    """
     key = job.key(row)
+    if isinstance(err, MemoryError):
+        return ChunkDecodeError(f"no memory to code chunk {key!r}: {err}", key=key)
     where = ""
     if int(job.request.nbytes[row]) >= 0:
         where = f" (bytes {int(job.request.offset[row])} on)"

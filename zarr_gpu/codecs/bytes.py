@@ -78,10 +78,9 @@ class BytesCodec(ArrayToBytes):
         stored = self.stored_dtype(spec.dtype)
         if array.dtype.hasobject or array.dtype.kind == "T":
             raise damaged(self.name, f"cannot store elements of type {array.dtype}")
-        flat = np.ascontiguousarray(array, dtype=stored).reshape(-1)
-        if not flat.nbytes:
+        if not spec.nbytes:
             return np.empty(0, np.uint8)
-        return flat.view(np.uint8)
+        return np.ascontiguousarray(array, dtype=stored).reshape(-1).view(np.uint8)
 
     def decode(self, data: U8, spec: ChunkSpec) -> Array:
         stored = self.stored_dtype(spec.dtype)
@@ -94,7 +93,7 @@ class BytesCodec(ArrayToBytes):
                 actual=len(data),
             )
         if not expected:
-            return np.zeros(spec.shape, stored)
+            return np.ndarray(spec.shape, stored)
         return data.view(stored).reshape(spec.shape)
 
     def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:

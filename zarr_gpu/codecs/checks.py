@@ -28,6 +28,7 @@ __all__ = [
     "check_size",
     "damaged",
     "flatten_as",
+    "recast",
     "unflatten_as",
 ]
 
@@ -166,3 +167,15 @@ def flatten_as(array: Array, dtype: np.dtype[Any]) -> Array:
 def unflatten_as(flat: Array, spec: ChunkSpec) -> Array:
     """The inverse of :func:`flatten_as`: the shape and type of ``spec``."""
     return flatten_as(flat, spec.dtype).reshape(spec.shape)
+
+
+def recast(spec: ChunkSpec, dtype: np.dtype[Any]) -> ChunkSpec:
+    """``spec`` with another type; the fill value is cast, as zarr-python does."""
+    fill = spec.fill_value
+    if fill is not None:
+        try:
+            with np.errstate(all="ignore"):
+                fill = np.asarray(fill).astype(dtype)[()]
+        except (TypeError, ValueError, OverflowError):
+            fill = None
+    return ChunkSpec(spec.shape, dtype, fill)

@@ -13,7 +13,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from zarr_gpu.codecs.base import Array, ArrayToArray, ChunkSpec
-from zarr_gpu.codecs.checks import check_config, check_dtype, damaged, flatten_as, unflatten_as
+from zarr_gpu.codecs.checks import (
+    check_config,
+    check_dtype,
+    damaged,
+    flatten_as,
+    recast,
+    unflatten_as,
+)
 from zarr_gpu.errors import MetadataError
 
 __all__ = ["Delta"]
@@ -31,7 +38,7 @@ class Delta(ArrayToArray):
         Type of the elements; None (v3 only): that of the array.
     astype
         Type in which the differences are stored; None: ``dtype``.  Differences that it cannot hold
-        are lost.
+        wrap around or are lost; a first element that it cannot hold is an error.
 
     Examples
     --------
@@ -56,6 +63,7 @@ class Delta(ArrayToArray):
         if self.dtype is None:
             return
         decoded, stored = self._dtypes(self.dtype)
+        object.__setattr__(self, "astype", stored)
         if (decoded.kind == "c") != (stored.kind == "c"):
             raise MetadataError(
                 f"codec {self.name!r} cannot store {decoded} as {stored}", codec=self.name
@@ -82,16 +90,19 @@ class Delta(ArrayToArray):
                 f"codec {self.name!r} is made for {decoded} and cannot encode {spec.dtype}",
                 codec=self.name,
             )
-        return ChunkSpec(spec.shape, stored)
+        return recast(spec, stored)
 
     def encode(self, array: Array, spec: ChunkSpec) -> Array:
         decoded, stored = self._dtypes(spec.dtype)
         flat = flatten_as(array, decoded)
         encoded = np.empty(flat.shape, stored)
         if flat.size:
-            with np.errstate(all="ignore"):
-                encoded[0] = flat[0]
-                encoded[1:] = np.diff(flat)
+            try:
+                with np.errstate(all="ignore"):
+                    encoded[0] = flat[0]
+                    encoded[1:] = np.diff(flat)
+            except (OverflowError, TypeError, ValueError) as error:
+                raise damaged(self.name, f"cannot store {decoded} as {stored}: {error}") from error
         return encoded.reshape(array.shape)
 
     def decode(self, array: Array, spec: ChunkSpec) -> Array:

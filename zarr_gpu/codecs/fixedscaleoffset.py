@@ -19,6 +19,7 @@ from zarr_gpu.codecs.checks import (
     check_number,
     damaged,
     flatten_as,
+    recast,
     unflatten_as,
 )
 from zarr_gpu.errors import MetadataError
@@ -67,6 +68,8 @@ class FixedScaleOffset(ArrayToArray):
         for field in ("dtype", "astype"):
             if getattr(self, field) is not None:
                 values[field] = check_dtype(self.name, field, getattr(self, field), _KINDS)
+        if self.astype is None and "dtype" in values:
+            values["astype"] = values["dtype"]
         for field, value in values.items():
             object.__setattr__(self, field, value)
 
@@ -81,9 +84,8 @@ class FixedScaleOffset(ArrayToArray):
         config: dict[str, Any] = {"scale": self.scale, "offset": self.offset}
         if self.dtype is not None:
             config["dtype"] = self.dtype.str
-        stored = self.astype or self.dtype
-        if stored is not None:
-            config["astype"] = stored.str
+        if self.astype is not None:
+            config["astype"] = self.astype.str
         return config
 
     def evolve(self, spec: ChunkSpec) -> Self:
@@ -96,7 +98,7 @@ class FixedScaleOffset(ArrayToArray):
                 f"codec {self.name!r} is made for {decoded} and cannot encode {spec.dtype}",
                 codec=self.name,
             )
-        return ChunkSpec(spec.shape, stored)
+        return recast(spec, stored)
 
     def encode(self, array: Array, spec: ChunkSpec) -> Array:
         decoded, stored = self._dtypes(spec.dtype)

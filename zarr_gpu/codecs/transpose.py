@@ -42,7 +42,7 @@ class TransposeCodec(ArrayToArray):
 
     def __post_init__(self) -> None:
         order: Any = self.order
-        if isinstance(order, (str, bytes)) or not isinstance(order, Iterable):
+        if isinstance(order, (str, bytes, Mapping)) or not isinstance(order, Iterable):
             raise MetadataError(
                 f"order of codec 'transpose' must be a list of axis numbers, not {order!r:.80}",
                 codec=self.name,

@@ -62,8 +62,9 @@ class VLenBytesCodec(ArrayToBytes):
 
     def decode(self, data: U8, spec: ChunkSpec) -> Array:
         _check_dtype(spec)
-        array = np.empty(prod(spec.shape), object)
-        array[:] = read_items(self.name, data, len(array))
+        items = read_items(self.name, data, prod(spec.shape))
+        array = np.empty(len(items), object)
+        array[:] = items
         return array.reshape(spec.shape)
 
 

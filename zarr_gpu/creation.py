@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
@@ -21,29 +22,33 @@ from zarr_gpu.config import config
 from zarr_gpu.dtypes import DType, cast_fill, default_fill, from_user
 from zarr_gpu.errors import MetadataError
 from zarr_gpu.layout import compile_layout
-from zarr_gpu.metadata import ArrayMetadata, KeyEncoding, v2, v3
+from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, KeyEncoding, documents, v2, v3
 
 __all__ = [
     "DEFAULT_FILL",
+    "KEEP_FILL",
+    "as_metadata",
     "build_metadata",
     "describe",
     "parse_format",
     "parse_key_encoding",
     "resolve_dtype",
+    "split_codecs",
 ]
 
 
-class _DefaultFill:
-    """Stands for "the default of the data type" where ``None`` means something else."""
+class _Fill(Enum):
+    """Stand for fill values where ``None`` means something else."""
+
+    DEFAULT = "the default of the data type"
+    KEEP = "that of the array which is the pattern"
 
     def __repr__(self) -> str:
-        return "<default of the data type>"
-
-    def __reduce__(self) -> str:
-        return "DEFAULT_FILL"
+        return f"<{self.value}>"
 
 
-DEFAULT_FILL = _DefaultFill()
+DEFAULT_FILL = _Fill.DEFAULT
+KEEP_FILL = _Fill.KEEP
 
 _INDEX_CODECS = (
     {"name": "bytes", "configuration": {"endian": "little"}},
@@ -104,7 +109,8 @@ def parse_key_encoding(value: Any, zarr_format: Literal[2, 3]) -> KeyEncoding:
     """The key encoding meant by ``chunk_key_encoding=``.
 
     Takes a name, ``{"name": ..., "separator": ...}`` with the separator in a ``configuration`` or
-    beside the name, a pair ``(name, separator)``, or an object with these as attributes.
+    beside the name, a pair ``(name, separator)``, an object with these as attributes, or a bare
+    separator, for the format's own encoding.
 
     Raises
     ------
@@ -115,7 +121,9 @@ def parse_key_encoding(value: Any, zarr_format: Literal[2, 3]) -> KeyEncoding:
         return KeyEncoding("v2", ".") if zarr_format == 2 else KeyEncoding("default", "/")
     name: Any
     separator: Any = None
-    if isinstance(value, str):
+    if isinstance(value, str) and value in (".", "/"):
+        name, separator = "v2" if zarr_format == 2 else "default", value
+    elif isinstance(value, str):
         name = value
     elif isinstance(value, Mapping):
         name = value.get("name")
@@ -344,6 +352,45 @@ def describe(metadata: ArrayMetadata) -> Description:
         shards["index_location"] = inner.get("index_location", "end")
         chunks = tuple(inner["chunk_shape"])
         codecs = list(inner["codecs"])
-    kinds = [make_codec(item, "codecs") for item in codecs]
-    at = next(i for i, codec in enumerate(kinds) if isinstance(codec, ArrayToBytes))
-    return Description(chunks, shards, codecs[:at], codecs[at], codecs[at + 1 :])
+    return Description(chunks, shards, *split_codecs(codecs))
+
+
+def split_codecs(codecs: list[Any]) -> tuple[list[Any], Any, list[Any]]:
+    """A chain as (filters, serializer, compressors).
+
+    Raises
+    ------
+    MetadataError
+        There is no codec that turns arrays into bytes.
+    """
+    made = [make_codec(item, "codecs") for item in codecs]
+    for at, codec in enumerate(made):
+        if isinstance(codec, ArrayToBytes):
+            return codecs[:at], codecs[at], codecs[at + 1 :]
+    raise MetadataError("codecs: none of them turns arrays into bytes (such as 'bytes')")
+
+
+def as_metadata(node: Any) -> ArrayMetadata | GroupMetadata:
+    """Metadata from metadata, an array or group, a document, or an object with ``to_dict``.
+
+    Raises
+    ------
+    MetadataError
+        It is none of these, or invalid.
+    """
+    node = getattr(node, "metadata", node)
+    if isinstance(node, (ArrayMetadata, GroupMetadata)):
+        return node
+    if not isinstance(node, Mapping) and callable(getattr(node, "to_dict", None)):
+        node = node.to_dict()
+    if not isinstance(node, Mapping):
+        raise MetadataError(f"metadata of an array or a group is needed, got {node!r:.80}")
+    document = documents.loads(documents.dumps(node, key="document"), key="document")
+    if document.get("consolidated_metadata", 0) is None:
+        del document["consolidated_metadata"]
+    if document.get("zarr_format") == 3:
+        return v3.parse(document, key="document")
+    attributes = document.pop("attributes", None)
+    if "shape" in document:
+        return v2.parse_array(document, attributes, key="document")
+    return v2.parse_group({"zarr_format": document.get("zarr_format")}, attributes, key="document")

@@ -1,13 +1,10 @@
-"""Nodes of a hierarchy as documents in a store: find, read, create, change and delete them.
+"""Nodes of a hierarchy as documents in a store: find, read, list and store them.
 
 Paths are canonical (see ``metadata.paths``); "" is the root.  What comes out is metadata, never an
 array or a group object: those are made by ``array`` and ``group`` from it.
 
-Crash safety rests on order.  The document that makes a node exist is written last and removed
-first, so that a crash leaves the old node, no node or the new node, never half of one.
-
-Imports metadata, storage.base, config and errors; called by ``array``, ``group``, ``hierarchy``
-and ``api``.
+Imports metadata, storage, config and errors; called by ``array``, ``group``, ``node_changes`` and
+``api``.
 """
 
 from __future__ import annotations
@@ -20,8 +17,6 @@ import numpy as np
 from zarr_gpu.config import config
 from zarr_gpu.errors import (
     ArrayNotFoundError,
-    ContainsArrayError,
-    ContainsGroupError,
     GroupNotFoundError,
     InvalidKeyError,
     MetadataError,
@@ -37,12 +32,11 @@ _MOST_PROBES = 64
 """Children looked at to find out whether a directory without a document is a group."""
 
 __all__ = [
+    "DEFINING",
     "DOCUMENTS",
     "Metadata",
     "change_attributes",
-    "create_node",
-    "create_nodes",
-    "delete_node",
+    "check_writable",
     "encode_documents",
     "find_kind",
     "join",
@@ -53,7 +47,7 @@ __all__ = [
     "read_group_metadata",
     "read_implicit",
     "read_node",
-    "refuse_existing",
+    "where",
     "write_documents",
 ]
 
@@ -64,7 +58,8 @@ Kind = Literal["array", "group", "broken"]
 DOCUMENTS = frozenset(["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
 """Names that are documents and never nodes."""
 
-_DEFINING = ("zarr.json", ".zarray", ".zgroup")  # in the order in which they are looked for
+DEFINING = ("zarr.json", ".zarray", ".zgroup")
+"""The documents that make a node exist, in the order in which they are looked for."""
 
 
 def join(path: str, name: str) -> str:
@@ -132,7 +127,8 @@ def parse_node(found: Mapping[str, Json], path: str) -> Metadata | None:
     return None
 
 
-def _where(store: Store, path: str) -> str:
+def where(store: Store, path: str) -> str:
+    """Node and store in words, for messages."""
     return f"at {path!r} in {store!r}" if path else f"in {store!r}"
 
 
@@ -150,8 +146,8 @@ def read_array_metadata(store: Store, path: str, zarr_format: int | None = None)
     if isinstance(metadata, ArrayMetadata):
         return metadata
     if metadata is None:
-        raise ArrayNotFoundError(f"there is no array {_where(store, path)}", key=path)
-    raise ArrayNotFoundError(f"there is a group, not an array, {_where(store, path)}", key=path)
+        raise ArrayNotFoundError(f"there is no array {where(store, path)}", key=path)
+    raise ArrayNotFoundError(f"there is a group, not an array, {where(store, path)}", key=path)
 
 
 def read_group_metadata(store: Store, path: str, zarr_format: int | None = None) -> GroupMetadata:
@@ -170,8 +166,8 @@ def read_group_metadata(store: Store, path: str, zarr_format: int | None = None)
     if isinstance(metadata, GroupMetadata):
         return metadata
     if metadata is None:
-        raise GroupNotFoundError(f"there is no group {_where(store, path)}", key=path)
-    raise GroupNotFoundError(f"there is an array, not a group, {_where(store, path)}", key=path)
+        raise GroupNotFoundError(f"there is no group {where(store, path)}", key=path)
+    raise GroupNotFoundError(f"there is an array, not a group, {where(store, path)}", key=path)
 
 
 def read_implicit(store: Store, path: str) -> GroupMetadata | None:
@@ -314,144 +310,10 @@ def write_documents(store: Store, path: str, metadata: Metadata) -> None:
         store.put(join(path, name), data)
 
 
-def _check_writable(store: Store, path: str) -> None:
+def check_writable(store: Store, path: str) -> None:
+    """Raise ReadOnlyError where the store refuses writes."""
     if store.read_only:
-        raise ReadOnlyError(f"cannot write {_where(store, path)}: opened read-only", key=path)
-
-
-def refuse_existing(store: Store, path: str) -> None:
-    """Raise where something is stored at ``path``, in whichever format.
-
-    Raises
-    ------
-    ContainsArrayError, ContainsGroupError
-        What is there already.
-    """
-    found = find_kind(store, path)
-    if found is None:
-        return
-    kind, number = found
-    cls = ContainsGroupError if kind == "group" else ContainsArrayError
-    what = f"{'an array' if kind == 'array' else 'a group' if kind == 'group' else 'a node'}"
-    raise cls(
-        f"there is {what} of format {number} already, {_where(store, path)}; "
-        "pass overwrite=True to replace it",
-        key=path,
-    )
-
-
-def _missing_ancestors(
-    store: Store, path: str, zarr_format: int, known: dict[str, bool]
-) -> list[str]:
-    """Ancestors of ``path`` that have no group document yet, outermost first.
-
-    ``known`` remembers, over many calls, which paths have been seen to be groups (True) or will be
-    written as such (False).
-
-    Raises
-    ------
-    ContainsArrayError
-        An ancestor is an array.
-    """
-    missing = []
-    names = path.split("/")[:-1] if path else []
-    for depth in range(len(names), -1, -1) if path else ():
-        ancestor = "/".join(names[:depth])
-        if ancestor in known:
-            break
-        found = find_kind(store, ancestor)
-        if found is not None and found[0] != "group":
-            raise ContainsArrayError(
-                f"cannot create {path!r}: there is an array, not a group, "
-                f"{_where(store, ancestor)}",
-                key=ancestor,
-            )
-        known[ancestor] = found is not None and found[1] == zarr_format
-        if not known[ancestor]:
-            missing.append(ancestor)
-    return missing[::-1]
-
-
-def create_node(
-    store: Store,
-    path: str,
-    metadata: Metadata,
-    *,
-    overwrite: bool = False,
-    parent: str | None = None,
-) -> None:
-    """Store the documents of a new node, and group documents for ancestors that have none.
-
-    Parameters
-    ----------
-    overwrite
-        Delete what is at ``path``, with everything below it.
-    parent
-        An ancestor that the caller knows to be a group of this format.
-
-    Raises
-    ------
-    ContainsArrayError, ContainsGroupError
-        Something is there already, or an ancestor is an array.
-    ReadOnlyError
-        The store cannot be written to.
-    """
-    known = {} if parent is None else dict.fromkeys(_self_and_ancestors(parent), True)
-    create_nodes(store, {path: metadata}, overwrite=overwrite, known=known)
-
-
-def _self_and_ancestors(path: str) -> list[str]:
-    names = path.split("/") if path else []
-    return ["/".join(names[:depth]) for depth in range(len(names), -1, -1)]
-
-
-def create_nodes(
-    store: Store,
-    nodes: Mapping[str, Metadata],
-    *,
-    overwrite: bool = False,
-    known: dict[str, bool] | None = None,
-) -> None:
-    """Create several nodes at once; nothing is written where one of them cannot be created.
-
-    Raises as ``create_node``, and MetadataError where a node would lie below an array among
-    ``nodes``.
-    """
-    known = {} if known is None else known
-    for path in nodes:
-        _check_writable(store, path)
-    order = sorted(nodes, key=lambda path: (path.count("/") + bool(path), path))
-    for path in order:
-        for ancestor in _self_and_ancestors(path)[1:] if path else ():
-            if isinstance(nodes.get(ancestor), ArrayMetadata):
-                raise MetadataError(f"{path!r} cannot lie below the array {ancestor!r}")
-    if not overwrite:
-        for path in order:
-            refuse_existing(store, path)
-    groups: list[tuple[str, GroupMetadata]] = []
-    known.update((path, False) for path in order)
-    for path in order:
-        number = nodes[path].zarr_format
-        group = v3.build_group() if number == 3 else v2.build_group()
-        missing = _missing_ancestors(store, path, number, known)
-        groups.extend((ancestor, group) for ancestor in missing)
-    if overwrite:
-        for path in order:
-            delete_node(store, path)
-    for path, metadata in groups:
-        write_documents(store, path, metadata)
-    for path in order:
-        write_documents(store, path, nodes[path])
-
-
-def delete_node(store: Store, path: str) -> None:
-    """Remove the node at ``path``, if any, with everything below it.
-
-    Its documents go first: a crash on the way leaves chunks that nothing points to.
-    """
-    _check_writable(store, path)
-    store.delete_many([join(path, name) for name in (*_DEFINING, ".zattrs", ".zmetadata")])
-    store.delete_prefix(path)
+        raise ReadOnlyError(f"cannot write {where(store, path)}: opened read-only", key=path)
 
 
 def change_attributes(
@@ -471,12 +333,12 @@ def change_attributes(
     MetadataError
         The new attributes are no JSON values.
     """
-    _check_writable(store, path)
+    check_writable(store, path)
     stored = read_node(store, path, metadata.zarr_format)
     if stored is None and isinstance(metadata, GroupMetadata):
         stored = read_implicit(store, path) if metadata.zarr_format == 3 else None
     if stored is None or type(stored) is not type(metadata):
-        raise NodeNotFoundError(f"the node {_where(store, path)} is gone", key=path)
+        raise NodeNotFoundError(f"the node {where(store, path)} is gone", key=path)
     changed = stored.with_attributes(change(dict(stored.attributes)))
     name = "zarr.json" if changed.zarr_format == 3 else ".zattrs"
     store.put(join(path, name), encode_documents(changed)[name])

@@ -1,0 +1,197 @@
+"""Consolidated metadata: looking nodes up in it, and making it.
+
+Its two stored forms are the business of ``metadata.consolidated``.  Imports ``nodes`` and metadata;
+called by ``group`` and ``api``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from zarr_gpu.errors import MetadataError, NodeNotFoundError
+from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, consolidated, documents, v3
+from zarr_gpu.nodes import (
+    Kind,
+    Metadata,
+    join,
+    list_members,
+    parse_node,
+    read_group_metadata,
+    write_documents,
+)
+from zarr_gpu.storage.base import Store
+
+__all__ = ["Consolidated", "consolidate", "open_consolidated_metadata"]
+
+Json = dict[str, Any]
+
+
+class Consolidated:
+    """The documents of all nodes below a group, shared by the handles made from it.
+
+    Parameters
+    ----------
+    root
+        Path of the group in its store.
+    zarr_format
+        2 or 3.
+    found
+        Path below the group -> name of the document -> document.
+
+    Attributes
+    ----------
+    valid
+        Made false by the first change through one of the handles: from then on the store is asked.
+    """
+
+    def __init__(self, root: str, zarr_format: int, found: dict[str, dict[str, Json]]) -> None:
+        self.root = root
+        self.zarr_format = zarr_format
+        self.valid = True
+        self._found = found
+        self._names: dict[str, list[str]] | None = None
+
+    def _below(self, path: str) -> str:
+        return path if not self.root else path[len(self.root) + 1 :]
+
+    def _children(self) -> dict[str, list[str]]:
+        """Path of each group below the root -> names of its members, sorted."""
+        if self._names is None:
+            names: dict[str, set[str]] = {}
+            for path in self._found:
+                child = path
+                while child:
+                    parent, _, name = child.rpartition("/")
+                    siblings = names.setdefault(parent, set())
+                    if name in siblings:
+                        break
+                    siblings.add(name)
+                    child = parent
+            self._names = {path: sorted(below) for path, below in names.items()}
+        return self._names
+
+    def __contains__(self, path: str) -> bool:
+        below = self._below(path)
+        return below in self._found or below in self._children()
+
+    def read(self, path: str) -> Metadata | None:
+        """The metadata of the node at ``path`` (in the store); None where there is none.
+
+        Raises
+        ------
+        MetadataError
+            Its document is invalid.
+        """
+        below = self._below(path)
+        found = self._found.get(below)
+        metadata = None if found is None else parse_node(found, path)
+        if metadata is None and self.zarr_format == 3 and below in self._children():
+            return v3.build_group()
+        if isinstance(metadata, GroupMetadata) and metadata.consolidated is not None:
+            # zarr-python puts an empty one into every group; it must not hide what is above.
+            return replace(metadata, consolidated=None)
+        return metadata
+
+    def list_kinds(self, path: str) -> Iterator[tuple[str, Kind]]:
+        """(name, kind) of the members of the group at ``path``."""
+        below = self._below(path)
+        for name in self._children().get(below, ()):
+            found = self._found.get(join(below, name), {})
+            kind: Kind = "group"
+            if "zarr.json" in found:
+                claimed = found["zarr.json"].get("node_type")
+                kind = claimed if claimed in ("array", "group") else "broken"
+            elif ".zarray" in found:
+                kind = "array"
+            elif ".zgroup" not in found and self.zarr_format == 2:
+                continue
+            yield name, kind
+
+    def list_members(self, path: str) -> Iterator[tuple[str, Metadata]]:
+        """(name, metadata) of the members of the group at ``path``."""
+        for name in self._children().get(self._below(path), ()):
+            metadata = self.read(join(path, name))
+            if metadata is not None:
+                yield name, metadata
+
+
+def open_consolidated_metadata(
+    store: Store, path: str, metadata: GroupMetadata, use_consolidated: bool | str | None
+) -> Consolidated | None:
+    """The consolidated metadata of a group, None where there are none or none are wanted.
+
+    Parameters
+    ----------
+    use_consolidated
+        None takes what there is, True insists, False refuses; a string is the name of another
+        document than ``.zmetadata`` (v2 only) and insists.
+
+    Raises
+    ------
+    NodeNotFoundError
+        There are none, but they were insisted on.
+    MetadataError
+        They are invalid.
+    """
+    if use_consolidated is False:
+        return None
+    if use_consolidated is not None and not isinstance(use_consolidated, (bool, str)):
+        raise MetadataError(f"use_consolidated: {use_consolidated!r:.80} is no bool or name")
+    if metadata.zarr_format == 3:
+        if isinstance(use_consolidated, str):
+            raise MetadataError("use_consolidated: only format 2 has it under a name of its own")
+        found = metadata.consolidated
+    else:
+        name = use_consolidated if isinstance(use_consolidated, str) else ".zmetadata"
+        key = join(path, name)
+        data = store.get(key)
+        found = None
+        if data is not None:
+            found = consolidated.read_zmetadata(documents.loads(data, key=key), key=key)
+    if found is not None:
+        return Consolidated(path, metadata.zarr_format, found)
+    if use_consolidated is not None:
+        raise NodeNotFoundError(f"the group {path!r} has no consolidated metadata", key=path)
+    return None
+
+
+def consolidate(store: Store, path: str, zarr_format: int | None = None) -> GroupMetadata:
+    """Gather the documents of everything below a group into the group; returns its metadata.
+
+    Raises
+    ------
+    GroupNotFoundError
+        There is no group.
+    MetadataError
+        A document below is invalid.
+    """
+    group = read_group_metadata(store, path, zarr_format)
+    gathered: dict[str, dict[str, Json]] = {}
+    if group.zarr_format == 2:
+        gathered[""] = {".zattrs": group.attributes}
+    pending = [""]
+    while pending:
+        parent = pending.pop()
+        for name, member in list_members(
+            store, join(path, parent) if parent else path, group.zarr_format
+        ):
+            below = join(parent, name)
+            if isinstance(member, GroupMetadata):
+                pending.append(below)
+            if group.zarr_format == 3:
+                gathered[below] = {"zarr.json": member.document}
+            else:
+                kind = ".zarray" if isinstance(member, ArrayMetadata) else ".zgroup"
+                gathered[below] = {kind: member.document, ".zattrs": member.attributes}
+    if group.zarr_format == 2:
+        store.put(join(path, ".zmetadata"), consolidated.write_zmetadata(gathered))
+        return group
+    document = dict(group.document)
+    node_type = document.pop("node_type")
+    document["consolidated_metadata"] = consolidated.write_inline(gathered)
+    document["node_type"] = node_type
+    new = replace(group, consolidated=gathered, document=document)
+    write_documents(store, path, new)
+    return new

@@ -73,7 +73,10 @@ class Codec(ABC):
     def to_dict(self) -> dict[str, Any]:
         """The v3 metadata object of this codec."""
         config = self.to_config()
-        return {"name": self.name, "configuration": config} if config else {"name": self.name}
+        # zarr-python reads no codec of numcodecs without a configuration, be it an empty one.
+        if config or self.name.startswith("numcodecs."):
+            return {"name": self.name, "configuration": config}
+        return {"name": self.name}
 
     def evolve(self, spec: ChunkSpec) -> Self:
         """The codec with defaults that depend on the data filled in (Blosc's typesize)."""

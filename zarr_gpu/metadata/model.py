@@ -52,10 +52,13 @@ class NamedConfig:
     must_understand: bool = True
 
     def to_dict(self) -> Json:
-        """The object in a v3 document; an empty configuration is left out."""
-        if not self.configuration:
-            return {"name": self.name}
-        return {"name": self.name, "configuration": self.configuration}
+        """The object in a v3 document; an empty configuration is left out.
+
+        It stays for the codecs of numcodecs, which zarr-python does not read without one.
+        """
+        if self.configuration or self.name.startswith("numcodecs."):
+            return {"name": self.name, "configuration": self.configuration}
+        return {"name": self.name}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

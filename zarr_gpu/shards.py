@@ -281,7 +281,13 @@ class InlineShard(ArrayToBytes):
     def decode(self, data: U8, spec: ChunkSpec) -> Array:
         level, program = self._compile(spec)
         array: Array = np.full(spec.shape, spec.fill_value, spec.dtype)
-        for coords, chunk in explode([level], data).items():
+        try:
+            chunks = explode([level], data)
+        except ShardIndexError as err:  # the caller knows the key
+            raise CodecError(
+                err.message, codec=self.name, expected=err.expected, actual=err.actual
+            ) from err
+        for coords, chunk in chunks.items():
             array[self._box(spec, coords)] = program.decode(chunk)
         return array
 

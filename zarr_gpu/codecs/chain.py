@@ -67,7 +67,9 @@ class FlatFilter(BytesToBytes):
     def _view(self, data: U8, dtype: np.dtype[Any]) -> Array:
         if len(data) % dtype.itemsize:
             raise CodecError(
-                f"{len(data)} bytes are no whole number of {dtype} items", codec=self.name
+                f"the data are no whole number of {dtype} items",
+                codec=self.name,
+                actual=len(data),
             )
         return data.view(dtype) if data.flags.aligned else data.copy().view(dtype)
 

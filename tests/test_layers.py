@@ -30,7 +30,7 @@ LEVELS = [
     (7, r"engine"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),
     (8, r"hierarchy|indexers|node_changes|nodes|older_arguments|selecting|trees"),
-    (9, r"api|"),  # "" is zarr_gpu/__init__.py
+    (9, r"api(_[a-z]+)?|"),  # "" is zarr_gpu/__init__.py
     (10, r"cli|demo(_[a-z]+)?|__main__"),  # a user's world: sees the public API only
 ]
 

@@ -73,7 +73,12 @@ class Shuffle(BytesToBytes):
             return data
         count = self._count(data)
         target = allocate(self.name, len(data), out)
-        target.reshape(count, self._size)[...] = data.reshape(self._size, count).T
+        elements, planes = target.reshape(count, self._size), data.reshape(self._size, count)
+        if self._size > count:
+            elements[...] = planes.T
+        else:  # five times as fast, because NumPy's inner loop is long
+            for place in range(self._size):
+                elements[:, place] = planes[place]
         return target
 
     @property

@@ -1,7 +1,8 @@
 """The user attributes of a node: a mapping of strings to JSON values that writes through.
 
 Made by ``Array.attrs`` and ``Group.attrs`` at every access; it holds no values of its own but asks
-its node for them, so two handles on one object never disagree.  Imports errors only.
+its node for them, so two handles on one object never disagree.  Imports metadata.documents and
+errors.
 """
 
 from __future__ import annotations
@@ -13,17 +14,15 @@ from typing import Any
 import numpy as np
 
 from zarr_gpu.errors import MetadataError
+from zarr_gpu.metadata.documents import MAX_NEW_DEPTH
 
 __all__ = ["Attributes", "plain_attributes"]
-
-_MAX_DEPTH = 200
-"""Deepest nesting accepted; what is deeper could not be read back by common JSON parsers."""
 
 
 def _check_value(value: Any, where: str, depth: int) -> Any:
     """``value`` made of JSON types alone; numpy scalars and arrays become equal plain values."""
-    if depth > _MAX_DEPTH:
-        raise MetadataError(f"attribute {where}: nested deeper than {_MAX_DEPTH} levels")
+    if depth > MAX_NEW_DEPTH:
+        raise MetadataError(f"attribute {where}: nested deeper than {MAX_NEW_DEPTH} levels")
     if value is None or isinstance(value, (str, bool)):
         if isinstance(value, str):
             _check_text(value, where)

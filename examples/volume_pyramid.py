@@ -35,7 +35,8 @@ def halve(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Mean of 2 x 2 x 2 voxels; an odd last plane, row or column is left out."""
     z, y, x = (n // 2 for n in values.shape)
     blocks = values[: 2 * z, : 2 * y, : 2 * x].reshape(z, 2, y, 2, x, 2)
-    return np.rint(blocks.mean(axis=(1, 3, 5))).astype(values.dtype)
+    means: npt.NDArray[Any] = np.rint(blocks.mean(axis=(1, 3, 5)))
+    return means.astype(values.dtype)
 
 
 def add_level(group: zarr_gpu.Group, level: int) -> zarr_gpu.Array:

@@ -56,8 +56,9 @@ def test_codecs_named_are_the_registered_ones() -> None:
 
     (row,) = re.findall(r"^\| codecs \| (.*) \|$", README, flags=re.MULTILINE)
     v3, _, numcodecs = row.partition("as v2 compressors and filters")
-    shown = set(re.findall(r"`([^`*]+)`", v3))
-    shown |= {f"numcodecs.{name}" for name in re.findall(r"`([^`*]+)`", numcodecs)}
+    shown = set(re.findall(r"`([^`]+)`", v3))
+    shown |= {f"numcodecs.{name}" for name in re.findall(r"`([^`]+)`", numcodecs)}
+    shown.remove("numcodecs.numcodecs.*")
     assert shown == set(registry._TABLE) - {"endian"}  # a name of drafts, only read
 
 

@@ -115,14 +115,18 @@ def make_app() -> Typer:
     @app.command()
     def tree(
         path: str = typer.Argument(help="Group or array: a folder or URL."),
-        level: int = typer.Option(None, "--level", min=0, help="How deep to go; default: all."),
+        level: int | None = typer.Option(
+            None, "--level", min=0, help="How deep to go; default: all."
+        ),
     ) -> None:
         """Draw the hierarchy below a group."""
         console().print(draw_tree(zarr_gpu.open(path, mode="r"), path, level))
 
     @app.command()
     def demo(
-        path: str = typer.Argument(None, help="Array or group to read; default: a made volume."),
+        path: str | None = typer.Argument(
+            None, help="Array or group to read; default: a made volume."
+        ),
         size: Size = typer.Option(Size.medium, help="Of the made volume."),
         device: str = device_option,
         output: Path = typer.Option("demo.png", help="PNG of a slice and a projection."),
@@ -137,7 +141,9 @@ def make_app() -> Typer:
         from rich.progress import Progress
 
         target = output.absolute()
-        with Progress(console=console(stderr=True), transient=True, disable=as_json) as bar:
+        screen = console(stderr=True)
+        quiet = as_json or not screen.is_terminal
+        with Progress(console=screen, transient=True, disable=quiet) as bar:
             task = bar.add_task("starting", total=1.0)
 
             def progress(text: str, done: float) -> None:

@@ -96,6 +96,7 @@ def test_info_of_v2(tmp_path: Path, capsys: Captured) -> None:
     assert found["zarr_format"] == 2
     assert found["fill_value"] == "NaN"
     assert found["shards"] is None
+    assert (found["nchunks_initialized"], found["ratio"]) == (0, None)
     assert cli.main(["info", str(path)]) == 0
     assert "Zarr v2" in capsys.readouterr().out
 

@@ -226,7 +226,7 @@ def describe(node: Node, path: str) -> dict[str, Any]:
 
 def describe_array(array: zarr_gpu.Array, path: str) -> dict[str, Any]:
     metadata = array.metadata
-    stored = array.nbytes_stored()
+    stored, initialized = array.nbytes_stored(), array.nchunks_initialized
     names = metadata.dimension_names
     device, steps = demos.decode_path(array)
     return {
@@ -245,9 +245,9 @@ def describe_array(array: zarr_gpu.Array, path: str) -> dict[str, Any]:
         ],
         "nbytes": array.nbytes,
         "nbytes_stored": stored,
-        "ratio": array.nbytes / stored if stored else None,
+        "ratio": array.nbytes / stored if initialized and stored else None,
         "nchunks": array.nchunks,
-        "nchunks_initialized": array.nchunks_initialized,
+        "nchunks_initialized": initialized,
         "device": device,
         "decode_path": [
             {"codec": step.codec, "where": step.where, "note": step.note} for step in steps

@@ -39,6 +39,7 @@ from zarr_gpu.errors import MetadataError, ZarrUserWarning
 __all__ = ["ArrayConfig", "Config", "config"]
 
 _PREFIX = "ZARR_GPU_"
+_NO_SETTINGS = frozenset(["ZARR_GPU_NATIVE"])  # is read by codecs.native
 _ABSENT: Any = object()
 
 
@@ -92,7 +93,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _read_environment() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for variable, text in os.environ.items():
-        if not variable.startswith(_PREFIX):
+        if not variable.startswith(_PREFIX) or variable in _NO_SETTINGS:
             continue
         key = variable.removeprefix(_PREFIX).lower().replace("__", ".")
         if key not in _SETTINGS:

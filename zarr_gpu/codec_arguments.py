@@ -37,6 +37,11 @@ def make_codec(value: Any, what: str) -> Codec:
     config = _as_mapping(value, what)
     if "id" in config and "name" not in config:
         return _from_numcodecs(config, what)
+    tunable = getattr(value, "_tunable_attrs", None)
+    if config.get("name") == "blosc" and tunable:
+        # zarr-python's object fills in what its user left open only when it meets an array.
+        options = dict(config["configuration"])
+        return _make_blosc({name: options[name] for name in options.keys() - set(tunable)})
     unknown = set(config) - {"name", "configuration", "must_understand"}
     configuration = config.get("configuration", {})
     if unknown or "name" not in config or not isinstance(configuration, Mapping):

@@ -75,8 +75,8 @@ def parse_format(zarr_format: Any) -> Literal[2, 3]:
 def resolve_dtype(dtype: Any, data: Any = None, object_codec: Any = None) -> DType:
     """The data type of a new array, from ``dtype`` or, where that is None, from ``data``.
 
-    NumPy's ``object`` becomes strings or bytes of variable length: by the object codec, else by
-    what ``data`` holds.
+    The name "bytes" becomes the one that zarr-python writes.  NumPy's ``object`` becomes strings or
+    bytes of variable length: by the object codec, else by what ``data`` holds.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def resolve_dtype(dtype: Any, data: Any = None, object_codec: Any = None) -> DTy
     if not (dtype is object or (isinstance(dtype, np.dtype) and dtype.kind == "O")) and not (
         isinstance(dtype, str) and dtype in ("O", "|O", "object")
     ):
-        return from_user(dtype)
+        return from_user(bytes if isinstance(dtype, str) and dtype == "bytes" else dtype)
     for item in split_argument(object_codec):
         if item == "auto":
             continue

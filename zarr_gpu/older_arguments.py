@@ -35,6 +35,13 @@ def warn_of_ignored(arguments: Mapping[str, Any], *, stacklevel: int = 3) -> dic
     return {name: value for name, value in arguments.items() if name not in _WITHOUT_EFFECT}
 
 
+def _is_default(value: Any, *defaults: str) -> bool:
+    """Whether ``value`` is one of ``defaults``, by default None, "auto" and "keep"."""
+    if not defaults and value is None:
+        return True
+    return isinstance(value, str) and value in (defaults or ("auto", "keep"))
+
+
 def translate_arguments(arguments: Mapping[str, Any], older: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of ``create_array`` that those of the older ``create`` amount to.
 
@@ -55,13 +62,17 @@ def translate_arguments(arguments: Mapping[str, Any], older: Mapping[str, Any]) 
     merged = dict(arguments)
     rest = warn_of_ignored(older, stacklevel=5)
 
-    def put(name: str, value: Any, old: str, unset: tuple[Any, ...] = (None, "auto")) -> None:
-        if not any(merged.get(name) is item or merged.get(name) == item for item in unset):
-            raise MetadataError(f"{old} and {name} were both given")
+    said: dict[str, str] = {name: name for name in rest}
+    said |= {name: name for name, value in merged.items() if not _is_default(value)}
+
+    def put(name: str, value: Any, old: str) -> None:
+        if name in said:
+            raise MetadataError(f"{old} and {said[name]} were both given")
         merged[name] = value
+        said[name] = old
 
     compressor = rest.pop("compressor", "auto")
-    if not (isinstance(compressor, str) and compressor == "auto"):
+    if not _is_default(compressor, "auto"):
         put("compressors", compressor, "compressor")
     for old, name in (
         ("chunk_shape", "chunks"),

@@ -9,6 +9,7 @@ import os
 import pickle
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ BAD_KEYS = [
     "é" * 513,
 ]
 
-MANY = 300  # more keys than a store may hold open at a time
+MANY = 100  # more keys than a store may hold open at a time
 
 
 class RecordingMemory(HostMemory):
@@ -103,6 +104,11 @@ def parts(extents: Extents) -> list[bytes | None]:
 
 def fetch(store: Store, *ranges: tuple[str, int, int]) -> list[bytes | None]:
     return parts(store.fetch(ask(*ranges), HostMemory()))
+
+
+def reads(store: CountingStore) -> list[tuple[str, int, int]]:
+    """What was read, sorted: calls of stores that work in parallel have no fixed order."""
+    return sorted((call.key, call.offset, call.nbytes) for call in store.of("read"))
 
 
 def blob(n: int, seed: int = 0) -> bytes:
@@ -211,12 +217,25 @@ class StoreSuite:
 
     @pytest.mark.parametrize(
         "key",
-        ["é/ü", "数据/块/0", "emoji/🙂", "with space/ x", "a.b.c/.hidden", "..a/a../...", "a:b/c%d"]
-        + ["~", "c/0/1/2", "-1", "a+b&c=d;e,f!", "a/" + "n" * 200, "x" * 128, "50%/2%2g"],
+        [
+            "é/ü",
+            "数据/块/0",
+            "emoji/🙂",
+            "with space/ x",
+            "a.b.c/.hidden",
+            "..a/a../...",
+            "a:b/c%d",
+            "~",
+            "c/0/1/2",
+            "-1",
+            "a+b&c=d;e,f!",
+            "a*b?[c]/{d}",
+            "a/" + "n" * 200,
+            "/".join(["x" * 128] * 7),
+            "50%/2%2g",
+        ],
     )
     def test_unusual_keys(self, store: Store, key: str) -> None:
-        if key.startswith("x" * 128):
-            key = "/".join([key] * 7)
         store.put(key, b"v")
         assert store.get(key) == b"v"
         assert fetch(store, (key, 0, 1), ("other", 0, REST)) == [b"v", None]
@@ -353,7 +372,7 @@ class StoreSuite:
         values = {f"c/{i // 16}/{i % 16}": blob(50 + i, i) for i in range(MANY)}
         store.put_many(values.items())
         keys = [*values, "c/absent", *reversed(values)]
-        request = ByteRequest.whole(list(values) + ["c/absent"])
+        request = ByteRequest.whole([*values, "c/absent"])
         assert parts(store.fetch(request, HostMemory())) == [*values.values(), None]
         ranges = [(key, i % 40, 10) for i, key in enumerate(keys)]
         assert fetch(store, *ranges) == [
@@ -423,7 +442,7 @@ class StoreSuite:
                 seen = sorted(
                     (c.offset, c.offset + (c.answered or 0)) for c in plain if c.key == key
                 )
-                assert all(a[1] <= b[0] for a, b in zip(seen, seen[1:], strict=False))
+                assert all(a[1] <= b[0] for a, b in pairwise(seen))
 
         check()
 
@@ -434,10 +453,7 @@ class StoreSuite:
         counting = CountingStore(store)
         counting.max_gap = 10
         fetch(counting, ("a", 100, 50), ("b", 0, 10), ("a", 0, 100), ("a", 160, 10), ("b", 10, 10))
-        assert [(c.key, c.offset, c.nbytes) for c in counting.of("read")] == [
-            ("a", 0, 170),
-            ("b", 0, 20),
-        ]
+        assert reads(counting) == [("a", 0, 170), ("b", 0, 20)]
         assert counting.bytes_read == 190
 
     def test_distant_ranges_are_apart(self, store: Store) -> None:
@@ -445,16 +461,14 @@ class StoreSuite:
         counting = CountingStore(store)
         counting.max_gap = 10
         fetch(counting, ("a", 500, 10), ("a", 0, 100), ("a", 111, 9))
-        assert [(c.offset, c.nbytes) for c in counting.of("read")] == [(0, 100), (111, 9), (500, 10)]
+        assert reads(counting) == [("a", 0, 100), ("a", 111, 9), ("a", 500, 10)]
 
     def test_reads_do_not_grow_without_bound(self, store: Store) -> None:
         store.put("a", blob(1000))
         counting = CountingStore(store)
         counting.max_gap, counting.max_coalesced = 10, 250
         fetch(counting, *(("a", i * 100, 100) for i in range(10)))
-        assert [(c.offset, c.nbytes) for c in counting.of("read")] == [
-            (i * 200, 200) for i in range(5)
-        ]
+        assert reads(counting) == [("a", i * 200, 200) for i in range(5)]
 
     def test_the_rest_of_a_value_swallows_ranges(self, store: Store) -> None:
         value = blob(1000)
@@ -463,7 +477,7 @@ class StoreSuite:
         counting.max_gap = 10
         ranges = (("a", 900, 50), ("a", 800, REST), ("a", 0, 10), ("a", 795, 2))
         assert fetch(counting, *ranges) == [value[900:950], value[800:], value[:10], value[795:797]]
-        assert [(c.offset, c.nbytes) for c in counting.of("read")] == [(0, 10), (795, REST)]
+        assert reads(counting) == [("a", 0, 10), ("a", 795, REST)]
 
     def test_a_whole_value_swallows_a_suffix(self, store: Store) -> None:
         value = blob(1000)
@@ -471,7 +485,7 @@ class StoreSuite:
         counting = CountingStore(store)
         assert fetch(counting, ("a", -16, 16), ("a", 0, REST)) == [value[-16:], value]
         assert fetch(counting, ("a", -16, 16), ("a", -100, 3)) == [value[-16:], value[-100:-97]]
-        assert [(c.offset, c.nbytes) for c in counting.of("read")] == [(0, REST), (-100, REST)]
+        assert reads(counting) == [("a", -100, REST), ("a", 0, REST)]
 
     def test_each_key_is_read_once(self, store: Store) -> None:
         store.put_many([(f"{i}", b"abc") for i in range(50)])
@@ -652,24 +666,25 @@ class StoreSuite:
 
     # ---- read-only -----------------------------------------------------------------------------
 
-    def test_read_only_refuses_every_change(self, store: Store) -> None:
+    @pytest.mark.parametrize("own", [False, True], ids=["wrapped", "its own means"])
+    def test_read_only_refuses_every_change(self, store: Store, own: bool) -> None:
         store.put("a/x", b"1")
-        for closed in (ReadOnlyStore(store), self.read_only(store)):
-            assert closed.read_only
-            assert closed.get("a/x") == b"1"
-            assert fetch(closed, ("a/x", 0, 1)) == [b"1"]
-            assert list(closed.list_prefix()) == ["a/x"]
-            for call in (
-                lambda: closed.put("a/x", b"2"),
-                lambda: closed.put_many([("a/y", b"2")]),
-                lambda: closed.delete_many(["a/x"]),
-                lambda: closed.delete_prefix("a"),
-                lambda: closed.move("a", "b"),
-            ):
-                with pytest.raises(ReadOnlyError) as caught:
-                    call()
-                assert isinstance(caught.value, PermissionError)
-            assert list(closed.list_prefix()) == ["a/x"]
+        closed = self.read_only(store) if own else ReadOnlyStore(store)
+        assert closed.read_only
+        assert closed.get("a/x") == b"1"
+        assert fetch(closed, ("a/x", 0, 1)) == [b"1"]
+        assert list(closed.list_prefix()) == ["a/x"]
+        for call in (
+            lambda: closed.put("a/x", b"2"),
+            lambda: closed.put_many([("a/y", b"2")]),
+            lambda: closed.delete_many(["a/x"]),
+            lambda: closed.delete_prefix("a"),
+            lambda: closed.move("a", "b"),
+        ):
+            with pytest.raises(ReadOnlyError) as caught:
+                call()
+            assert isinstance(caught.value, PermissionError)
+        assert list(closed.list_prefix()) == ["a/x"]
 
     def read_only(self, store: Store) -> Store:
         """The same store opened read-only by its own means."""
@@ -704,7 +719,7 @@ class StoreSuite:
             lambda: failing.put("a", b"2"),
             lambda: failing.delete_many(["a"]),
             lambda: list(failing.list_prefix()),
-            lambda: failing.list_dir(),
+            failing.list_dir,
             lambda: failing.delete_prefix("a"),
         ):
             with pytest.raises(StoreError) as caught:

@@ -98,7 +98,7 @@ def test_values_of_a_users_dict_may_be_any_buffer(value: Any) -> None:
 @pytest.mark.parametrize("value", ["text", None, 5, {"a": 1}])
 def test_values_that_are_no_buffers_are_errors(value: Any) -> None:
     store = MemoryStore({"x": value})
-    with pytest.raises(StoreError, match="'x'|must be bytes"):
+    with pytest.raises(StoreError, match="must be bytes"):
         store.get("x")
     with pytest.raises(StoreError):
         store.fetch(ask(("x", 0, 1)), HostMemory())

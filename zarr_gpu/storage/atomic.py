@@ -4,14 +4,15 @@ Replacing a file, removing and renaming a directory tree: each leaves the old st
 at every instant.  Also positional reads.  Imports nothing of ours; called by stores that keep
 files.
 
-Temporary names.  The writer of ``dir/name`` creates ``dir/.name.zg~`` exclusively and holds a lock
-on it.  A temporary file without a lock was left by a dead writer: the next writer of the same name
-removes it.  Where the lock is held, another writer of the same key is at work: after a moment's
-wait a name of its own is used instead.
+Temporary names.  The writer of ``dir/name`` creates ``dir/.name.<host>.zg~`` exclusively and holds
+a lock on it.  A temporary file without a lock was left by a dead writer: the next writer of the
+same name removes it.  Where the lock is held, another writer of the same key is at work: after a
+moment's wait a name of its own is used instead.  As locks of network file systems may not reach
+beyond one machine, every machine has names of its own.
 """
 
 # Plain system calls: a Path object costs more than reading a small file.
-# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH116, PTH120
+# ruff: noqa: PTH102, PTH103, PTH104, PTH105, PTH108, PTH112, PTH116, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ import errno
 import os
 import stat
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,10 +41,12 @@ __all__ = [
     "rename_directory",
     "replace_file",
     "sync_directory",
+    "temporary_name",
 ]
 
 _SUFFIX = ".zg~"
 _TRASH = ".zgx~"
+_NODE: str = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 _CREATE = (
     os.O_WRONLY
     | os.O_CREAT
@@ -51,6 +55,8 @@ _CREATE = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
 )
+_HOST = f"{zlib.crc32(_NODE.encode()):08x}"
+_MOST_VANISHED = 200
 _ONE_CALL = 1 << 30
 """Bytes per system call: kernels stop short of 2 GiB."""
 
@@ -112,33 +118,37 @@ def replace_file(path: str, data: memoryview, *, durable: bool) -> None:
     """Make ``data`` the contents of the file ``path``; creates the directories above it."""
     folder, name = os.path.split(path)
     fd, temporary = _open_temporary(folder, name, durable)
+    named = False
     try:
-        try:
-            _write_all(fd, data)
-            if durable:
-                os.fsync(fd)
-            if not _HAS_LOCKS:
-                os.close(fd)
-                fd = -1
-            # The lock is held until the file has its name: nobody takes it for a dead writer's.
-            _replace(temporary, path)
-        finally:
-            if fd >= 0:
-                os.close(fd)
-    except BaseException:
-        _unlink_quietly(temporary)
-        raise
+        _write_all(fd, data)
+        if durable:
+            os.fsync(fd)
+        if not _HAS_LOCKS:  # Windows cannot rename what is open
+            os.close(fd)
+            fd = -1
+        _replace(temporary, path)
+        named = True
+    finally:
+        # The lock goes last: whoever gets it may take the temporary name for a dead writer's.
+        if not named:
+            _unlink_quietly(temporary)
+        if fd >= 0:
+            os.close(fd)
     if durable:
         sync_directory(folder)
 
 
-def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
-    stem = name
-    if len(name.encode("utf-8", "surrogateescape")) > 200:  # names end at 255 bytes
+def temporary_name(name: str) -> str:
+    """What the writer of the file ``name`` calls it until it is complete."""
+    if len(name) > 50 and len(name.encode("utf-8", "surrogateescape")) > 200:  # of 255 bytes
         import hashlib
 
-        stem = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    path = f"{folder}{os.sep}.{stem}{_SUFFIX}"
+        name = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return f".{name}.{_HOST}{_SUFFIX}"
+
+
+def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
+    path = os.path.join(folder, temporary_name(name))
     deadline = 0.0
     pause = 0.0002
     vanished = 0
@@ -148,13 +158,13 @@ def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
         except FileNotFoundError:
             # A removal elsewhere may take away an empty directory that was just made.
             vanished += 1
+            if vanished > _MOST_VANISHED:
+                raise
             try:
                 make_directories(folder, durable=durable)
-            except FileNotFoundError:
-                if vanished >= 1000:
+            except (FileNotFoundError, FileExistsError):
+                if vanished == _MOST_VANISHED:
                     raise
-            if vanished >= 1000:
-                raise
             continue
         except FileExistsError:
             if _HAS_LOCKS and _remove_if_dead(path):
@@ -165,7 +175,7 @@ def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
                 time.sleep(pause)
                 pause = min(2 * pause, 0.01)
                 continue
-            path = f"{folder}{os.sep}.{stem}.{os.urandom(6).hex()}{_SUFFIX}"
+            path = f"{path.removesuffix(_SUFFIX)}.{os.urandom(6).hex()}{_SUFFIX}"
             continue
         if _own(fd):
             return fd, path

@@ -177,7 +177,7 @@ class Store(ABC):
             fail("get the size of", key, cause)
 
     def list_prefix(self, prefix: str = "") -> Iterator[str]:
-        """All keys below ``prefix``, sorted: those that begin with ``prefix + "/"``, or all for ""."""
+        """All keys below ``prefix``, sorted: they begin with ``prefix + "/"``; all keys for ""."""
         prefix = check_prefix(prefix)
         self._check_listing()
         return self._list(prefix)

@@ -20,6 +20,9 @@ __all__ = ["MAX_KEY_BYTES", "check_key", "check_keys", "check_prefix", "parent_p
 MAX_KEY_BYTES = 1024
 """Longest key in UTF-8 bytes: what the common object stores allow."""
 
+_PLAIN = re.compile(r"\.?[A-Za-z0-9_\-]+(?:(?:/\.?|\.)[A-Za-z0-9_\-]+)*")
+"""Nearly all keys, and valid ones only."""
+
 _DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 
 
@@ -34,6 +37,8 @@ def check_key(key: str) -> str:
     """
     if not isinstance(key, str):
         raise InvalidKeyError(f"a store key must be a string, not {type(key).__name__}")
+    if key.isascii() and len(key) <= MAX_KEY_BYTES and _PLAIN.fullmatch(key):
+        return key
     fault = _fault(key)
     if fault is not None:
         shown = key if len(key) <= 200 else key[:200] + "..."

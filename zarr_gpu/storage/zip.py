@@ -265,33 +265,33 @@ class ZipStore(Store):
         self._check_mode(key)
         with self._lock:
             writer = self._open_writer("a")
-            self._drop(writer, {key})
+            self._forget(writer, {key})
             writer.writestr(key, data)
             if writer.fp is not None:
                 writer.fp.flush()
-            self._load()[key] = _entry(writer.NameToInfo[key])
+            self._load()[key] = _entry(writer.NameToInfo[key])  # until here readers see the old
 
     def remove(self, key: str) -> None:
         self._check_mode(key)
         with self._lock:
             if key in self._load():
-                self._drop(self._open_writer("a"), {key})
+                self._forget(self._open_writer("a"), {key})
+                self._load().pop(key, None)
 
     def remove_prefix(self, prefix: str) -> None:
         self._check_mode(prefix)
         with self._lock:
             keys = set(self.walk(prefix))
             if keys:
-                self._drop(self._open_writer("a"), keys)
+                self._forget(self._open_writer("a"), keys)
+                for key in keys:
+                    self._load().pop(key, None)
 
-    def _drop(self, writer: ZipFile, keys: set[str]) -> None:
-        """Take ``keys`` out of the directory, so that no name is ever there twice."""
-        entries = self._load()
-        keys = {key for key in keys if entries.pop(key, None) is not None}
-        if keys:
-            writer.filelist[:] = [info for info in writer.filelist if info.filename not in keys]
-            for key in keys:
-                writer.NameToInfo.pop(key, None)
+    def _forget(self, writer: ZipFile, keys: set[str]) -> None:
+        """Take ``keys`` out of the directory to be written, so that no name is there twice."""
+        there = {key for key in keys if writer.NameToInfo.pop(key, None) is not None}
+        if there:
+            writer.filelist[:] = [info for info in writer.filelist if info.filename not in there]
             writer._didModify = True  # type: ignore[attr-defined]  # noqa: SLF001
 
     def _check_mode(self, key: str) -> None:

@@ -244,18 +244,13 @@ def copy_node(
             raise MetadataError("name is needed: the source is the root of its store")
     name = normalize_path(name, creating=True, zarr_format=dest.zarr_format)
     _refuse_inside(source, dest, join(dest.path, name))
-    with _Log(log, dry_run=dry_run) as tell:
-        copier = _Copier(
-            tell,
-            shallow=shallow,
-            without_attrs=without_attrs,
-            if_exists=if_exists,
-            dry_run=dry_run,
-            arguments=create_arguments,
-        )
-        copier.copy(source, dest, name)
-        tell(f"done: {copier.copied} copied, {copier.skipped} skipped, {copier.nbytes} bytes")
-    return copier.counts
+    options = {
+        "without_attrs": without_attrs,
+        "if_exists": if_exists,
+        "shallow": shallow,
+        "arguments": create_arguments,
+    }
+    return _run(lambda copier: copier.copy(source, dest, name), log, dry_run, options)
 
 
 def copy_members(
@@ -273,19 +268,31 @@ def copy_members(
     if not isinstance(dest, Group):
         raise MetadataError(f"dest must be a group, got {dest!r:.80}")
     _refuse_inside(source, dest, dest.path)
-    with _Log(log, dry_run=dry_run) as tell:
-        copier = _Copier(
-            tell,
-            shallow=shallow,
-            without_attrs=without_attrs,
-            if_exists=if_exists,
-            dry_run=dry_run,
-            arguments=create_arguments,
-        )
+
+    def work(copier: _Copier) -> None:
         for name in list(source.keys()):
             copier.copy(source[name], dest, name, children=not shallow)
-        if not (without_attrs or dry_run) and (attributes := _attributes(source)):
+        if not (without_attrs or copier.dry_run) and (attributes := _attributes(source)):
             dest.attrs.update(attributes)
+
+    options = {
+        "without_attrs": without_attrs,
+        "if_exists": if_exists,
+        "shallow": shallow,
+        "arguments": create_arguments,
+    }
+    return _run(work, log, dry_run, options)
+
+
+def _run(
+    work: Callable[[_Copier], None], log: Log, dry_run: bool, options: Mapping[str, Any]
+) -> Counts:
+    if options["if_exists"] == "raise" and not dry_run:
+        # What must not be there is found before anything is written.
+        work(_Copier(_Log(None, dry_run=True), dry_run=True, **options))
+    with _Log(log, dry_run=dry_run) as tell:
+        copier = _Copier(tell, dry_run=dry_run, **options)
+        work(copier)
         tell(f"done: {copier.copied} copied, {copier.skipped} skipped, {copier.nbytes} bytes")
     return copier.counts
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from zarr_gpu.devices.base import Device, Job, Lane
 from zarr_gpu.errors import ChunkNotFoundError, DataError, ShardIndexError
-from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents
+from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
 from zarr_gpu.layout import Layout
 from zarr_gpu.locate import Locator
 from zarr_gpu.plan import Batch, Plan
@@ -86,15 +86,20 @@ def read(
     program = layout.program
     rows_per_job = max(device.rows_per_job(program), min(store.concurrency, 64))
 
-    def work(lane: Lane, job: Job) -> None:
-        extents = _fetch(store, job, lane)
+    def fetch(job: Job, memory: Memory) -> Extents:
+        extents = _fetch(store, job, memory)
         if missing == "error":
             _refuse_missing(job, extents)
-        lane.decode(job, extents, out)
+        return extents
+
+    def decode(lane: Lane, job: Job, extents: Extents | None) -> None:
+        if extents is not None:
+            lane.decode(job, extents, out)
 
     device.run(
         _cut(located_batches(layout, store, plan), rows_per_job),
-        work,
+        fetch,
+        decode,
         device.lane_maker(
             program,
             plan,
@@ -154,9 +159,9 @@ def _cut(batches: Iterable[tuple[Batch, ByteRequest]], rows: int) -> Iterator[Jo
             yield Job(batch, request, lo, min(lo + rows, len(batch)))
 
 
-def _fetch(store: Store, job: Job, lane: Lane) -> Extents:
+def _fetch(store: Store, job: Job, memory: Memory) -> Extents:
     try:
-        return store.fetch(job.request.take(job.lo, job.hi), lane.memory)
+        return store.fetch(job.request.take(job.lo, job.hi), memory)
     except DataError as err:
         if isinstance(err, ShardIndexError):
             raise
@@ -251,14 +256,16 @@ class _Target:
 def _write_chunks(target: _Target) -> None:
     layout, store, device, plan = target.layout, target.store, target.device, target.plan
 
-    def work(lane: Lane, job: Job) -> None:
+    def fetch(job: Job, memory: Memory) -> Extents | None:
         partial = target.partial(job)
-        existing = None
-        if partial.any():
-            wanted = job.request.take(job.lo, job.hi)
-            nbytes = np.where(partial, REST, MISSING)
-            request = ByteRequest(wanted.keys, wanted.key_id, wanted.offset, nbytes)
-            existing = store.fetch(request, lane.memory)
+        if not partial.any():
+            return None
+        wanted = job.request.take(job.lo, job.hi)
+        nbytes = np.where(partial, REST, MISSING)
+        request = ByteRequest(wanted.keys, wanted.key_id, wanted.offset, nbytes)
+        return store.fetch(request, memory)
+
+    def work(lane: Lane, job: Job, existing: Extents | None) -> None:
         encoded = lane.encode(job, existing, target.values)
         keys = [job.key(row) for row in range(job.lo, job.hi)]
         pairs = list(zip(keys, encoded, strict=True))
@@ -273,7 +280,7 @@ def _write_chunks(target: _Target) -> None:
     )
     rows = device.rows_per_job(layout.program)
     lanes = _lanes(layout, store, plan.nchunks)
-    device.run(_cut(batches, rows), work, target.make_lane, lanes=lanes)
+    device.run(_cut(batches, rows), fetch, work, target.make_lane, lanes=lanes)
 
 
 @dataclass(slots=True)
@@ -331,15 +338,17 @@ def _write_group(target: _Target, group: list[_Shard]) -> None:
     places: list[Coords] = [tuple(c) for c in inner.tolist()]
     encoded: list[U8 | None] = [None] * len(batch)
 
-    def encode(lane: Lane, job: Job) -> None:
+    def fetch(job: Job, memory: Memory) -> Extents | None:
         partial = target.partial(job)
-        existing = None
-        if partial.any():
-            old = [
-                group[owner[row]].old.get(places[row]) if p else None
-                for row, p in zip(range(job.lo, job.hi), partial.tolist(), strict=True)
-            ]
-            existing = _gathered(old, lane)
+        if not partial.any():
+            return None
+        old = [
+            group[owner[row]].old.get(places[row]) if p else None
+            for row, p in zip(range(job.lo, job.hi), partial.tolist(), strict=True)
+        ]
+        return _gathered(old, memory)
+
+    def encode(lane: Lane, job: Job, existing: Extents | None) -> None:
         encoded[job.lo : job.hi] = lane.encode(job, existing, target.values)
 
     # Rows are known by the key of their object; the request serves error messages only.
@@ -351,7 +360,7 @@ def _write_group(target: _Target, group: list[_Shard]) -> None:
     )
     lanes = _lanes(layout, store, len(batch))
     rows = device.rows_per_job(layout.program)
-    device.run(_cut([(batch, request)], rows), encode, target.make_lane, lanes=lanes)
+    device.run(_cut([(batch, request)], rows), fetch, encode, target.make_lane, lanes=lanes)
 
     chunks = [dict(shard.old) for shard in group]
     for row, (shard, place) in enumerate(zip(owner.tolist(), places, strict=True)):
@@ -383,14 +392,14 @@ def _fetch_old(target: _Target, group: list[_Shard]) -> None:
             shard.old = explode(target.layout.levels, old, key=shard.key)
 
 
-def _gathered(parts: list[U8 | None], lane: Lane) -> Extents:
-    """Encoded chunks as one buffer of the lane's memory."""
+def _gathered(parts: list[U8 | None], memory: Memory) -> Extents:
+    """Encoded chunks as one buffer."""
     nbytes = np.array([MISSING if p is None else len(p) for p in parts], np.int64)
     sizes = np.maximum(nbytes, 0)
     # Aligned, since the bytes may be viewed as wider elements.
     room = (sizes + 63) & ~np.int64(63)
     offset = np.cumsum(room) - room
-    base = lane.memory.empty(int(room.sum()))
+    base = memory.empty(int(room.sum()))
     for part, start in zip(parts, offset.tolist(), strict=True):
         if part is not None:
             base[start : start + len(part)] = part

@@ -53,9 +53,6 @@ class StepPlace:
 class Lane(ABC):
     """One worker of a device, doing one job at a time."""
 
-    memory: Memory
-    """Where fetched bytes should land; reused from job to job."""
-
     @abstractmethod
     def decode(self, job: Job, extents: Extents, out: Any) -> None:
         """Decode the rows of ``job`` and place them in ``out``; MISSING rows get the fill value.
@@ -110,15 +107,17 @@ class Device(ABC):
     def run(
         self,
         jobs: Iterable[Job],
-        work: Callable[[Lane, Job], None],
+        fetch: Callable[[Job, Memory], Extents | None],
+        work: Callable[[Lane, Job, Extents | None], None],
         make_lane: Callable[[], Lane],
         *,
         lanes: int = 0,
     ) -> None:
-        """Do ``work`` for every job; raises the first error.
+        """Do ``fetch``, then ``work`` with what it fetched, for every job.
 
-        ``lanes``: how many at the most (0: as many as the device has); 1 stays on the caller's
-        thread.
+        Raises the first error.  ``fetch`` may be called from any thread and for parts of a job;
+        ``work`` is called from one thread per lane.  ``lanes``: how many at the most (0: as many as
+        the device has); 1 stays on the caller's thread.
         """
 
     @abstractmethod

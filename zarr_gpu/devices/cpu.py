@@ -21,7 +21,7 @@ from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device, Job, Lane, StepPlace
 from zarr_gpu.errors import ChunkDecodeError, CodecError
-from zarr_gpu.extents import MISSING, Extents
+from zarr_gpu.extents import MISSING, Extents, Memory
 from zarr_gpu.placing import Placer, put, take
 from zarr_gpu.plan import Plan
 
@@ -84,7 +84,6 @@ class CpuLane(Lane):
         self.fill = fill_value
         self.fields = fields
         self.keep_fill_chunks = keep_fill_chunks
-        self.memory = _scratch.encoded
         spec = program.spec
         self.shape, self.dtype = spec.shape, spec.dtype
         self.nitems = int(np.prod(spec.shape, dtype=object))
@@ -198,13 +197,7 @@ class CpuLane(Lane):
             chunk[...] = self.fill
         src_box, dst_box = self.placer.boxes(entries)
         part = take(values, dst_box)
-        if self.fields is None:
-            put(chunk, src_box, part)
-        elif isinstance(self.fields, str):
-            put(chunk[self.fields], src_box, part)
-        else:
-            for field in self.fields:
-                put(chunk[field], src_box, part[field])
+        put(chunk if self.fields is None else chunk[self.fields], src_box, part)
         return chunk
 
     def _new_chunk(self) -> Array:
@@ -353,7 +346,8 @@ class CpuDevice(Device):
     def run(
         self,
         jobs: Iterable[Job],
-        work: Callable[[Lane, Job], None],
+        fetch: Callable[[Job, Memory], Extents | None],
+        work: Callable[[Lane, Job, Extents | None], None],
         make_lane: Callable[[], Lane],
         *,
         lanes: int = 0,
@@ -363,10 +357,11 @@ class CpuDevice(Device):
 
         def lane_loop() -> None:
             lane: Lane | None = None
+            memory = _scratch.encoded
             try:
                 while (job := shared.next()) is not None:
                     lane = lane or make_lane()
-                    work(lane, job)
+                    work(lane, job, fetch(job, memory))
             except BaseException:
                 shared.stopped = True
                 raise

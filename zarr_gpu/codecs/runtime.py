@@ -1,0 +1,144 @@
+"""What a batched codec step may ask of the device it runs on.
+
+Steps are written once, against this protocol.  ``devices/cuda_runtime.py`` implements it with CuPy,
+Numba and nvCOMP, ``devices/sim_runtime.py`` with NumPy, the same kernels on the host and stand-ins
+for nvCOMP.  Tables of offsets and sizes are known to the host: a step never waits for the device to
+learn them.
+
+Imports nothing of ours; used by nvcomp, the device steps and the devices.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ALIGNMENT", "DeviceBatch", "Runtime", "Verdicts", "dense"]
+
+I64 = npt.NDArray[np.int64]
+I32 = npt.NDArray[np.int32]
+U8 = npt.NDArray[np.uint8]
+
+ALIGNMENT = 16
+"""Rows of dense buffers start at multiples of this many bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceBatch:
+    """``n`` runs of bytes of one device buffer; their places are known to the host.
+
+    ``host`` holds the same bytes at the same offsets in host memory, where they are still at hand
+    (as fetched), so that headers can be read without asking the device.
+    """
+
+    base: Any  # device array, 1-D uint8
+    offset: I64  # (n,) on the host
+    nbytes: I64  # (n,) on the host
+    host: U8 | None = None
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+
+def dense(sizes: I64) -> tuple[I64, int]:
+    """(offset of every row, total bytes) of a buffer that holds rows of ``sizes`` bytes."""
+    room = (sizes + (ALIGNMENT - 1)) & ~np.int64(ALIGNMENT - 1)
+    end = np.cumsum(room)
+    return end - room, int(end[-1]) if len(end) else 0
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """What the steps of one batch found wrong, gathered without waiting for the device.
+
+    ``on_host`` are rows refused before anything ran: row -> (codec, message, expected, actual).
+    ``on_device`` are status arrays, 0 where a row is fine, that are read back once at the end.
+    """
+
+    on_host: dict[int, tuple[str, str, int | None, int | None]] = field(default_factory=dict)
+    on_device: list[tuple[str, Any, I64]] = field(
+        default_factory=list
+    )  # codec, int32[k], rows (k,)
+
+    def refuse(
+        self,
+        row: int,
+        codec: str,
+        message: str,
+        *,
+        expected: int | None = None,
+        actual: int | None = None,
+    ) -> None:
+        """Note that a row is damaged; the first word on a row counts."""
+        self.on_host.setdefault(row, (codec, message, expected, actual))
+
+    def watch(self, codec: str, status: Any, rows: I64) -> None:
+        """Note device statuses: ``status[i]`` is about row ``rows[i]``; rows may come repeatedly."""
+        if len(rows):
+            self.on_device.append((codec, status, rows))
+
+
+class Runtime(ABC):
+    """One stream of one device, or its stand-in.
+
+    ``counts`` counts what costs time whatever its size: ``launches``, ``nvcomp_calls``, ``uploads``,
+    ``downloads``.
+    """
+
+    xp: Any
+    """CuPy or NumPy."""
+
+    nvcomp: Any
+    """The batched compressors (see ``nvcomp``), or None where they are not installed."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    @property
+    @abstractmethod
+    def stream(self) -> int:
+        """Pointer of the stream that everything runs on; 0 for the stand-in."""
+
+    @abstractmethod
+    def empty(self, nbytes: int) -> Any:
+        """Device memory, 1-D uint8, contents undefined, aligned to 256 bytes."""
+
+    @abstractmethod
+    def upload(self, host: npt.NDArray[Any]) -> Any:
+        """A device copy of a host array, of the same type and shape; one copy."""
+
+    @abstractmethod
+    def download(self, device: Any) -> npt.NDArray[Any]:
+        """A host copy of a device array; waits for the stream."""
+
+    @abstractmethod
+    def launch(self, kernel: str, threads: int, *args: Any) -> None:
+        """Run a kernel of ``zarr_gpu.kernels`` on ``threads`` threads or more."""
+
+    @property
+    @abstractmethod
+    def threads_per_row(self) -> int:
+        """Threads that kernels which share a row among threads should be given for one row."""
+
+    def launch_rows(self, kernel: str, rows: int, *args: Any) -> None:
+        """Run a kernel that takes ``tpr`` (threads per row) first, for ``rows`` rows."""
+        tpr = self.threads_per_row
+        self.launch(kernel, max(1, rows) * tpr, tpr, *args)
+
+    def upload_tables(self, tables: Sequence[npt.NDArray[Any]]) -> list[Any]:
+        """Device copies of several int64 (or uint64) tables with one copy."""
+        sizes = [len(t) for t in tables]
+        joined = np.concatenate([np.ascontiguousarray(t).view(np.int64) for t in tables])
+        device = self.upload(joined)
+        result, at = [], 0
+        for table, size in zip(tables, sizes, strict=True):
+            part = device[at : at + size]
+            result.append(part if table.dtype == np.int64 else part.view(table.dtype))
+            at += size
+        return result

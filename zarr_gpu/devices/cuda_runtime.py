@@ -1,0 +1,103 @@
+"""The runtime of real CUDA devices: CuPy memory and streams, Numba kernels, nvCOMP.
+
+The only file that imports CuPy.  All work goes to the stream that is current in CuPy when the runtime
+is made; nothing ever waits for the whole device.  Memory comes from CuPy's current allocator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_gpu.codecs import nvcomp
+from zarr_gpu.codecs.runtime import Runtime
+from zarr_gpu.errors import DeviceError, MissingDependencyError
+
+__all__ = ["CudaRuntime", "cuda_problem", "pinned"]
+
+BLOCK = 256
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as err:
+        raise MissingDependencyError(
+            "device 'cuda' needs CuPy: pip install 'zarr-gpu[cuda13]' (or [cuda12])"
+        ) from err
+    return cupy
+
+
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used here, None where it can.  Never raises."""
+    try:
+        cupy = _cupy()
+        if not cupy.cuda.is_available():
+            return "CuPy finds no CUDA device (is there a driver?)"
+        from numba import cuda
+
+        if not cuda.is_available():
+            return "Numba finds no CUDA device"
+    except MissingDependencyError as err:
+        return str(err)
+    except Exception as err:  # noqa: BLE001  (whatever a broken installation raises)
+        return f"{type(err).__name__}: {err}"
+    return None
+
+
+def pinned(nbytes: int) -> npt.NDArray[np.uint8]:
+    """Page-locked host memory, 1-D uint8; ``nbytes`` should be a power of two."""
+    memory = _cupy().cuda.alloc_pinned_memory(nbytes)
+    return np.frombuffer(memory, np.uint8, nbytes)
+
+
+class CudaRuntime(Runtime):
+    """One CuPy stream of one device; made for one read or write on the caller's thread."""
+
+    def __init__(self, device_id: int = 0) -> None:
+        super().__init__()
+        problem = cuda_problem()
+        if problem is not None:
+            raise DeviceError(f"device 'cuda' cannot be used: {problem}")
+        self.xp = _cupy()
+        self.device_id = device_id
+        self.cupy_stream = self.xp.cuda.get_current_stream()
+        self.nvcomp: Any = nvcomp.load()
+        self._numba_stream: Any = None
+
+    @property
+    def stream(self) -> int:
+        return int(self.cupy_stream.ptr)
+
+    @property
+    def threads_per_row(self) -> int:
+        return BLOCK
+
+    def empty(self, nbytes: int) -> Any:
+        return self.xp.empty(nbytes, self.xp.uint8)
+
+    def upload(self, host: npt.NDArray[Any]) -> Any:
+        self.counts["uploads"] += 1
+        device = self.xp.empty(host.shape, host.dtype)
+        # From pageable memory this copies to a driver buffer first; slabs are pinned.
+        device.set(np.ascontiguousarray(host), stream=self.cupy_stream)
+        return device
+
+    def download(self, device: Any) -> npt.NDArray[Any]:
+        self.counts["downloads"] += 1
+        host: npt.NDArray[Any] = device.get(stream=self.cupy_stream)
+        return host
+
+    def launch(self, kernel: str, threads: int, *args: Any) -> None:
+        from numba import cuda
+
+        from zarr_gpu.kernels import registry
+
+        self.counts["launches"] += 1
+        if self._numba_stream is None:
+            self._numba_stream = cuda.external_stream(self.stream)
+        block = min(BLOCK, -(-threads // 32) * 32)
+        grid = -(-threads // block)
+        registry.get(kernel).cuda[grid, block, self._numba_stream](*args)

@@ -1,0 +1,92 @@
+"""The stand-in for a CUDA device on machines without one.
+
+Device memory is NumPy's, streams are nothing, and kernels run on the host: in Numba's CUDA simulator
+where it is switched on (``NUMBA_ENABLE_CUDASIM=1`` in the environment before Numba is imported),
+else as bounds-checked compiled functions.  Device memory is filled with a pattern when it is made, so
+that bytes which nothing wrote are seen.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_gpu.codecs.nvcomp_host import HostNvComp
+from zarr_gpu.codecs.runtime import Runtime
+from zarr_gpu.errors import DeviceError, MissingDependencyError
+
+__all__ = ["SimRuntime"]
+
+POISON = 0xA5
+
+
+class SimRuntime(Runtime):
+    """NumPy in the place of a device.
+
+    Parameters
+    ----------
+    launcher
+        ``"simulator"`` for Numba's CUDA simulator, ``"compiled"`` for the kernels' bodies compiled
+        for the host with bounds checks (much faster), None for the simulator where it is on.
+    """
+
+    xp = np
+
+    def __init__(self, launcher: str | None = None) -> None:
+        super().__init__()
+        simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+        self.launcher = launcher or ("simulator" if simulated else "compiled")
+        if self.launcher not in ("simulator", "compiled"):
+            raise DeviceError(f"no launcher {launcher!r}; there are 'simulator' and 'compiled'")
+        if self.launcher == "simulator" and not simulated:
+            raise DeviceError(
+                "the CUDA simulator must be switched on before Numba is imported: "
+                "set NUMBA_ENABLE_CUDASIM=1 in the environment"
+            )
+        self.nvcomp: Any = HostNvComp()
+        self._kernels: dict[str, Any] = {}
+
+    @property
+    def stream(self) -> int:
+        return 0
+
+    @property
+    def threads_per_row(self) -> int:
+        return 2 if self.launcher == "simulator" else 1
+
+    def empty(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        room = np.empty(nbytes + 256, np.uint8)
+        start = -room.ctypes.data % 256
+        buffer = room[start : start + nbytes]
+        buffer[...] = POISON
+        return buffer
+
+    def upload(self, host: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.counts["uploads"] += 1
+        raw = self.empty(host.nbytes)
+        raw[...] = np.ascontiguousarray(host).reshape(-1).view(np.uint8)
+        return raw.view(host.dtype).reshape(host.shape)
+
+    def download(self, device: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.counts["downloads"] += 1
+        return device.copy()
+
+    def launch(self, kernel: str, threads: int, *args: Any) -> None:
+        self.counts["launches"] += 1
+        found = self._kernels.get(kernel)
+        if found is None:
+            try:
+                from zarr_gpu.kernels import registry
+            except ImportError as err:
+                raise MissingDependencyError(
+                    "device 'sim' needs Numba: pip install 'zarr-gpu[sim]'"
+                ) from err
+            found = self._kernels[kernel] = registry.get(kernel)
+        if self.launcher == "compiled":
+            found.njit(0, 1, *args)
+        else:
+            block = min(threads, 64)
+            found.cuda[-(-threads // block), block](*args)

@@ -17,7 +17,7 @@ from zarr_gpu.errors import MetadataError
 from zarr_gpu.group import Group, build_group
 from zarr_gpu.metadata import ArrayMetadata, normalize_path
 from zarr_gpu.node_changes import create_node, create_nodes
-from zarr_gpu.nodes import join
+from zarr_gpu.nodes import format_around, join
 from zarr_gpu.older_arguments import translate_arguments
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike, open_store
@@ -45,17 +45,25 @@ DeviceLike = str | Device | None
 
 
 def locate(
-    store: StoreLike,
-    path: str | None,
-    storage_options: Options,
-    *,
-    mode: str | None = None,
-    creating: int | None = None,
+    store: StoreLike, path: str | None, storage_options: Options, *, mode: str | None = None
 ) -> tuple[Store, str]:
-    """The store, and the path of the node in it; ``creating`` is the format of a new node."""
-    below = normalize_path(path, creating=creating is not None, zarr_format=creating)
+    """The store, and the path of the node in it."""
+    below = normalize_path(path)
     opened, start = open_store(store, mode=mode, storage_options=storage_options)
     return opened, join(start, below) if below else start
+
+
+def _locate_new(
+    store: StoreLike, path: str | None, storage_options: Options, zarr_format: int | None
+) -> tuple[Store, str, Literal[2, 3]]:
+    """The store, the path of the new node in it, and its format: by default that around it."""
+    if zarr_format is not None:
+        zarr_format = parse_format(zarr_format)
+    opened, at = locate(store, path, storage_options)
+    around = format_around(opened, at) if zarr_format is None else None
+    number = parse_format(zarr_format, around)
+    normalize_path(path, creating=True, zarr_format=number)
+    return opened, at, number
 
 
 def create_array(
@@ -140,8 +148,7 @@ def create_array(
     >>> z[:, 1]
     array([2, 4])
     """
-    number = parse_format(zarr_format)
-    opened, at = locate(store, name, storage_options, creating=number)
+    opened, at, number = _locate_new(store, name, storage_options, zarr_format)
     return build_array(
         opened,
         at,
@@ -203,12 +210,11 @@ def create(
     >>> zarr_gpu.create((4, 4), chunks=2, compressor=None, zarr_format=2).chunks
     (2, 2)
     """
-    number = parse_format(zarr_format)
     given = {"chunks": chunks, "partial_chunks": True}
     translated = translate_arguments(given, arguments)
     if dtype is None and translated.get("data") is None:
         dtype = "float64"
-    opened, at = locate(store, path, storage_options, creating=number)
+    opened, at, number = _locate_new(store, path, storage_options, zarr_format)
     return build_array(opened, at, zarr_format=number, shape=shape, dtype=dtype, **translated)
 
 
@@ -260,8 +266,7 @@ def from_array(
     >>> zarr_gpu.from_array({}, data=source, chunks=4)[:]
     array([1, 2, 3, 4])
     """
-    number = _format_like(data, zarr_format)
-    opened, at = locate(store, name, storage_options, creating=number)
+    opened, at, number = _locate_new(store, name, storage_options, _format_like(data, zarr_format))
     return build_like(
         opened,
         at,
@@ -284,10 +289,8 @@ def from_array(
     )
 
 
-def _format_like(data: Any, zarr_format: int | None) -> Literal[2, 3]:
-    if zarr_format is None and isinstance(data, Array):
-        return data.metadata.zarr_format
-    return parse_format(zarr_format)
+def _format_like(data: Any, zarr_format: int | None) -> int | None:
+    return data.zarr_format if zarr_format is None and isinstance(data, Array) else zarr_format
 
 
 def array(data: Any, **arguments: Any) -> Array:
@@ -335,8 +338,8 @@ def _like(data: Any, arguments: Mapping[str, Any]) -> Array:
     rest = dict(arguments)
     store, path = rest.pop("store", None), rest.pop("path", None)
     options = rest.pop("storage_options", None)
-    number = _format_like(data, rest.pop("zarr_format", None))
-    opened, at = locate(store, path, options, creating=number)
+    zarr_format = _format_like(data, rest.pop("zarr_format", None))
+    opened, at, number = _locate_new(store, path, options, zarr_format)
     translated = translate_arguments({"write_data": False}, rest)
     return build_like(opened, at, data, zarr_format=number, **translated)
 
@@ -401,12 +404,10 @@ def create_group(
     >>> root.attrs["unit"]
     'nm'
     """
-    number = parse_format(zarr_format)
-    metadata = build_group(number, attributes)
-    run_time = ArrayConfig.parse(config)
-    opened, at = locate(store, path, storage_options, creating=number)
-    create_node(opened, at, metadata, overwrite=overwrite)
-    return Group(opened, at, metadata, device=device, config=run_time)
+    opened, at, number = _locate_new(store, path, storage_options, zarr_format)
+    group = Group(opened, at, build_group(number, attributes), device=device, config=config)
+    create_node(opened, at, group.metadata, overwrite=overwrite)
+    return group
 
 
 def create_hierarchy(
@@ -460,7 +461,7 @@ def create_hierarchy(
     skip = len(start) + 1 if start else 0
     handles: list[tuple[str, Array | Group]] = []
     for path in sorted(made):
-        if path and len(path) < skip - 1:
+        if start and not f"{path}/".startswith(f"{start}/"):
             continue  # above the path that the store's URL names
         node = Array if isinstance(made[path], ArrayMetadata) else Group
         handles.append((path[skip:], node(opened, path, made[path], device=device)))

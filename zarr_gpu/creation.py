@@ -57,8 +57,8 @@ _INDEX_CODECS = (
 _OBJECT_TYPES = {"vlen-utf8": "string", "vlen-bytes": "variable_length_bytes"}
 
 
-def parse_format(zarr_format: Any) -> Literal[2, 3]:
-    """2 or 3; the configured default for None.
+def parse_format(zarr_format: Any, around: int | None = None) -> Literal[2, 3]:
+    """2 or 3; for None that of the group around, or the configured default.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def parse_format(zarr_format: Any) -> Literal[2, 3]:
         Any other value.
     """
     if zarr_format is None:
-        zarr_format = config.get("default_zarr_format")
+        zarr_format = config.get("default_zarr_format") if around is None else around
     if isinstance(zarr_format, (int, np.integer)) and zarr_format in (2, 3):
         return 2 if zarr_format == 2 else 3
     raise MetadataError(f"zarr_format must be 2 or 3, got {zarr_format!r:.80}")

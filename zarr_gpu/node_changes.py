@@ -71,6 +71,8 @@ def _missing_ancestors(
     ------
     ContainsArrayError
         An ancestor is an array.
+    ContainsGroupError
+        An ancestor is a group of the other format, and would be hidden.
     """
     missing = []
     for ancestor in _self_and_ancestors(path)[1:]:
@@ -82,7 +84,16 @@ def _missing_ancestors(
                 f"cannot create {path!r}: there is an array, not a group, {where(store, ancestor)}",
                 key=ancestor,
             )
-        known[ancestor] = found is not None and found[1] == zarr_format
+        if found is not None and found[1] != zarr_format:
+            own = join(ancestor, "zarr.json" if zarr_format == 3 else ".zgroup")
+            if not store.exists(own):
+                raise ContainsGroupError(
+                    f"cannot create {path!r} in format {zarr_format}: the group "
+                    f"{where(store, ancestor)} has format {found[1]}; "
+                    f"pass zarr_format={found[1]}",
+                    key=ancestor,
+                )
+        known[ancestor] = found is not None
         if not known[ancestor]:
             missing.append(ancestor)
     return missing[::-1]

@@ -39,6 +39,7 @@ __all__ = [
     "check_writable",
     "encode_documents",
     "find_kind",
+    "format_around",
     "join",
     "list_kinds",
     "list_members",
@@ -198,6 +199,16 @@ def find_kind(store: Store, path: str) -> tuple[Kind, int] | None:
         return "array", 2
     if store.exists(join(path, ".zgroup")):
         return "group", 2
+    return None
+
+
+def format_around(store: Store, path: str) -> int | None:
+    """Format of the nearest group above ``path``, None where there is none."""
+    while path:
+        path = path.rpartition("/")[0]
+        found = find_kind(store, path)
+        if found is not None:
+            return found[1]
     return None
 
 

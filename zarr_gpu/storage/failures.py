@@ -27,6 +27,8 @@ class StoreConnectionError(StoreError, ConnectionError):
 def fail(verb: str, key: str, cause: BaseException) -> NoReturn:
     """Raise what ``cause`` means for the caller of a store; keeps its kind and ``errno``."""
     if isinstance(cause, ZarrError):
+        if cause.key is None:
+            cause.key = key or None
         raise cause
     kind: type[StoreError] = StoreError
     if isinstance(cause, PermissionError):

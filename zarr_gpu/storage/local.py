@@ -16,8 +16,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
 from zarr_gpu.extents import MISSING, REST, Memory
@@ -25,6 +24,9 @@ from zarr_gpu.storage import atomic
 from zarr_gpu.storage.base import ALIGNMENT, Buffer, Store
 from zarr_gpu.storage.failures import StorePermissionError, fail
 from zarr_gpu.storage.spans import Span
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["LocalStore"]
 
@@ -91,6 +93,8 @@ class LocalStore(Store):
     @property
     def root(self) -> Path:
         """The directory."""
+        from pathlib import Path
+
         return Path(self._root)
 
     # ---- reading -------------------------------------------------------------------------------

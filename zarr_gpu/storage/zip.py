@@ -17,7 +17,6 @@ import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
@@ -29,6 +28,7 @@ from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.spans import Span
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from zipfile import ZipFile, ZipInfo
 
 __all__ = ["ZipStore"]
@@ -104,6 +104,8 @@ class ZipStore(Store):
     @property
     def path(self) -> Path:
         """The zip file."""
+        from pathlib import Path
+
         return Path(self._path)
 
     # ---- the directory -------------------------------------------------------------------------

@@ -39,18 +39,6 @@ class TestPrefixOfLocal(StoreSuite):
         return PrefixStore(outer, "be/low")
 
 
-class TestEmptyPrefix(StoreSuite):
-    @pytest.fixture
-    def store(self) -> Store:
-        return PrefixStore(MemoryStore(), "")
-
-
-class TestCountingStore(StoreSuite):
-    @pytest.fixture
-    def store(self) -> Store:
-        return CountingStore(MemoryStore())
-
-
 class Remote(MemoryStore):
     """Calls worth having in flight together."""
 
@@ -58,6 +46,8 @@ class Remote(MemoryStore):
 
 
 class TestConcurrentCalls(StoreSuite):
+    """Of a counting store, over a store whose calls overlap."""
+
     @pytest.fixture
     def store(self) -> Store:
         return CountingStore(Remote())
@@ -74,14 +64,13 @@ class TestConcurrentCalls(StoreSuite):
                 assert all(store.get(key) in {b"old", b"new"} for key in keys)
 
 
-class TestFaultyStoreThatNeverFails(StoreSuite):
-    @pytest.fixture
-    def store(self) -> Store:
-        return FaultyStore(MemoryStore(), OSError("never"), when=_never)
-
-
-def _never(method: str, key: str) -> bool:
-    return False
+def test_an_empty_prefix_is_the_store_itself() -> None:
+    store = PrefixStore(MemoryStore({"a/x": b"1", "y": b"2"}), "")
+    assert list(store.list_prefix()) == ["a/x", "y"]
+    assert store.list_dir() == ("a", "y")
+    store.put("z", b"3")
+    store.delete_prefix("")
+    assert list(store.list_prefix()) == []
 
 
 def test_a_prefix_store_stays_below_its_prefix() -> None:

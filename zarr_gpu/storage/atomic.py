@@ -20,6 +20,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -328,7 +329,10 @@ def _remove_all(path: str) -> None:
             raise error
 
     if os.path.lexists(path):
-        shutil.rmtree(path, onerror=ignore_gone)
+        handler: dict[str, Any] = (
+            {"onexc": ignore_gone} if sys.version_info >= (3, 12) else {"onerror": ignore_gone}
+        )
+        shutil.rmtree(path, **handler)
 
 
 def rename_directory(source: str, target: str, *, durable: bool) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "DeviceBatch", "Runtime", "Verdicts", "dense"]
+__all__ = ["ALIGNMENT", "DeviceBatch", "DeviceStep", "Runtime", "Slot", "Verdicts", "dense"]
 
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
@@ -79,16 +79,60 @@ class Verdicts:
         self.on_host.setdefault(row, (codec, message, expected, actual))
 
     def watch(self, codec: str, status: Any, rows: I64) -> None:
-        """Note device statuses: ``status[i]`` is about row ``rows[i]``; rows may come repeatedly."""
+        """Note device statuses: ``status[i]`` is about row ``rows[i]``; rows may repeat."""
         if len(rows):
             self.on_device.append((codec, status, rows))
+
+
+class DeviceStep(ABC):
+    """One codec of a chain, for a whole batch at a time."""
+
+    codec: str
+    where: str = "device"  # or "cpu": runs on host threads and uploads
+    note: str = ""
+
+    @abstractmethod
+    def decode(
+        self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
+    ) -> DeviceBatch:
+        """Every row decoded to exactly ``size`` bytes, rows in the order of ``batch``.
+
+        Damaged rows are noted in ``verdicts``, by their number in ``batch``; what is in their place
+        is undefined, and all other rows are right.
+        """
+
+    @abstractmethod
+    def encode(self, runtime: Runtime, batch: DeviceBatch) -> DeviceBatch:
+        """Every row encoded; offsets and sizes of the result are known to the host."""
+
+
+class Slot(ABC):
+    """One stage of the pipeline: a host slab that is filled while other slots are decoded."""
+
+    host: U8
+
+    @abstractmethod
+    def wait_free(self) -> None:
+        """Wait until the host slab has been copied and may be filled again."""
+
+    @abstractmethod
+    def send(self, nbytes: int) -> Any:
+        """Start one copy of the first ``nbytes`` to the device; later work is ordered after it."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Say that all work on the device copy has been started."""
+
+    @abstractmethod
+    def grow(self, nbytes: int) -> None:
+        """A slab of at least ``nbytes`` in place of the present one; its bytes are lost."""
 
 
 class Runtime(ABC):
     """One stream of one device, or its stand-in.
 
-    ``counts`` counts what costs time whatever its size: ``launches``, ``nvcomp_calls``, ``uploads``,
-    ``downloads``.
+    ``counts`` counts what costs time whatever its size: ``launches``, ``nvcomp_calls``,
+    ``uploads``, ``downloads``.
     """
 
     xp: Any
@@ -116,6 +160,10 @@ class Runtime(ABC):
     @abstractmethod
     def download(self, device: Any) -> npt.NDArray[Any]:
         """A host copy of a device array; waits for the stream."""
+
+    @abstractmethod
+    def slot(self, nbytes: int) -> Slot:
+        """A slab of host memory for encoded bytes with its twin on the device."""
 
     @abstractmethod
     def launch(self, kernel: str, threads: int, *args: Any) -> None:

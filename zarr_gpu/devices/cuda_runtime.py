@@ -1,7 +1,8 @@
 """The runtime of real CUDA devices: CuPy memory and streams, Numba kernels, nvCOMP.
 
-The only file that imports CuPy.  All work goes to the stream that is current in CuPy when the runtime
-is made; nothing ever waits for the whole device.  Memory comes from CuPy's current allocator.
+The only file that imports CuPy.  All work goes to the stream that is current in CuPy when the
+runtime is made; nothing ever waits for the whole device.  Memory comes from CuPy's current
+allocator.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs import nvcomp
-from zarr_gpu.codecs.runtime import Runtime
+from zarr_gpu.codecs.runtime import Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
 __all__ = ["CudaRuntime", "cuda_problem", "pinned"]
@@ -90,6 +91,9 @@ class CudaRuntime(Runtime):
         host: npt.NDArray[Any] = device.get(stream=self.cupy_stream)
         return host
 
+    def slot(self, nbytes: int) -> Slot:
+        return _CudaSlot(self, nbytes)
+
     def launch(self, kernel: str, threads: int, *args: Any) -> None:
         from numba import cuda
 
@@ -101,3 +105,41 @@ class CudaRuntime(Runtime):
         block = min(BLOCK, -(-threads // 32) * 32)
         grid = -(-threads // block)
         registry.get(kernel).cuda[grid, block, self._numba_stream](*args)
+
+
+class _CudaSlot(Slot):
+    """A pinned slab, its twin on the device, and the events that order their use.
+
+    Copies run on a stream of their own, so that the copy of one slot overlaps the decoding of
+    another.
+    """
+
+    def __init__(self, runtime: CudaRuntime, nbytes: int) -> None:
+        self._runtime = runtime
+        cupy = runtime.xp
+        self._copies = cupy.cuda.Stream(non_blocking=True)
+        self._copied = cupy.cuda.Event(disable_timing=True)
+        self._used = cupy.cuda.Event(disable_timing=True)
+        self.grow(nbytes)
+
+    def grow(self, nbytes: int) -> None:
+        size = 1 << max(20, (nbytes - 1).bit_length())  # pinned memory comes in powers of two
+        self.host = pinned(size)
+        self._device = self._runtime.empty(size)
+        # The memory may have been used on the caller's stream a moment ago.
+        self._used.record(self._runtime.cupy_stream)
+
+    def wait_free(self) -> None:
+        self._copied.synchronize()
+
+    def send(self, nbytes: int) -> Any:
+        self._runtime.counts["uploads"] += 1
+        self._copies.wait_event(self._used)
+        device = self._device[:nbytes]
+        device.set(self.host[:nbytes], stream=self._copies)
+        self._copied.record(self._copies)
+        self._runtime.cupy_stream.wait_event(self._copied)
+        return device
+
+    def release(self) -> None:
+        self._used.record(self._runtime.cupy_stream)

@@ -1,9 +1,9 @@
 """The stand-in for a CUDA device on machines without one.
 
-Device memory is NumPy's, streams are nothing, and kernels run on the host: in Numba's CUDA simulator
-where it is switched on (``NUMBA_ENABLE_CUDASIM=1`` in the environment before Numba is imported),
-else as bounds-checked compiled functions.  Device memory is filled with a pattern when it is made, so
-that bytes which nothing wrote are seen.
+Device memory is NumPy's, streams are nothing, and kernels run on the host: in Numba's CUDA
+simulator where it is switched on (``NUMBA_ENABLE_CUDASIM=1`` in the environment before Numba is
+imported), else as bounds-checked compiled functions.  Device memory is filled with a pattern when it
+is made, so that bytes which nothing wrote are seen.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.nvcomp_host import HostNvComp
-from zarr_gpu.codecs.runtime import Runtime
+from zarr_gpu.codecs.runtime import Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
 __all__ = ["SimRuntime"]
@@ -74,6 +74,9 @@ class SimRuntime(Runtime):
         self.counts["downloads"] += 1
         return device.copy()
 
+    def slot(self, nbytes: int) -> Slot:
+        return _SimSlot(self, nbytes)
+
     def launch(self, kernel: str, threads: int, *args: Any) -> None:
         self.counts["launches"] += 1
         found = self._kernels.get(kernel)
@@ -90,3 +93,22 @@ class SimRuntime(Runtime):
         else:
             block = min(threads, 64)
             found.cuda[-(-threads // block), block](*args)
+
+
+class _SimSlot(Slot):
+    def __init__(self, runtime: SimRuntime, nbytes: int) -> None:
+        self._runtime = runtime
+        self.host = np.empty(nbytes, np.uint8)
+
+    def wait_free(self) -> None:
+        """Copies are done when ``send`` returns."""
+
+    def send(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        device: npt.NDArray[np.uint8] = self._runtime.upload(self.host[:nbytes])
+        return device
+
+    def release(self) -> None:
+        self.host[...] = POISON  # whoever still reads the slab is found out
+
+    def grow(self, nbytes: int) -> None:
+        self.host = np.empty(nbytes, np.uint8)

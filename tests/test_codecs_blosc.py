@@ -82,35 +82,44 @@ class TestBlosc(BytesToBytesSuite):
     def test_every_header_field_is_checked(self, library: str) -> None:
         payload = PAYLOADS["ramp"]
         frame = BloscCodec(typesize=2, cname="lz4", shuffle="shuffle").encode(payload)
+        kind_of_frame, damaged, length = "no frame of c-blosc 1", "header is damaged", "length"
+        size = "decoded size"
         fields = {
-            "version": (0, "u1", (0, 3, 5, 255)),
-            "flags": (2, "u1", (0x08, 0xA0, 0xE0, 0x05, 0x02)),
-            "typesize": (3, "u1", (0,)),
-            "nbytes": (4, "<u4", (0, 1, len(payload) + 1, 2**31 - 1, 2**32 - 1)),
-            "blocksize": (8, "<u4", (0, 1, 3, len(payload) + 1, 2**31 - 1, 2**32 - 1)),
-            "cbytes": (12, "<u4", (0, 15, 16, len(frame) - 1, len(frame) + 1, 2**32 - 1)),
+            "version": (0, "u1", kind_of_frame, (0, 3, 5, 255)),
+            "flags": (2, "u1", kind_of_frame, (0x08, 0xA0, 0xE0, 0x05)),
+            "memcpyed": (2, "u1", damaged, (0x02, 0x22)),
+            "typesize": (3, "u1", damaged, (0,)),
+            "nbytes": (4, "<u4", damaged, (1, 2**30, 2**31, 2**32 - 1)),
+            "other nbytes": (4, "<u4", size, (len(payload) + 1, len(payload) + 9999)),
+            "blocksize": (8, "<u4", damaged, (0, 1, 3, len(payload) + 1, 2**31 - 1, 2**32 - 1)),
+            "cbytes": (12, "<u4", length, (0, 15, 16, len(frame) - 1, len(frame) + 1, 2**32 - 1)),
         }
-        for at, kind, values in fields.values():
+        for at, kind, message, values in fields.values():
             for value in values:
                 mutant = frame.copy()
                 mutant[at : at + np.dtype(kind).itemsize] = np.array([value], kind).view("u1")
                 for exact in (True, False):
-                    try:
-                        got = BloscCodec().decode(mutant, limit=len(payload), exact=exact)
-                    except CodecError:
-                        continue
-                    # A frame of 0 bytes has no blocks to check.
-                    assert (kind, at, value, exact) == ("<u4", 4, 0, False)
-                    assert not len(got)
+                    with pytest.raises(CodecError, match=message):
+                        BloscCodec().decode(mutant, limit=len(payload), exact=exact)
+
+    def test_a_frame_of_no_bytes_has_no_blocks_to_check(self, library: str) -> None:
+        frame = (
+            BloscCodec(typesize=2, cname="lz4", shuffle="shuffle").encode(PAYLOADS["ramp"]).copy()
+        )
+        frame[4:8] = 0
+        assert not len(BloscCodec().decode(frame, limit=9, exact=False))
+        with pytest.raises(CodecError, match="decoded size"):
+            BloscCodec().decode(frame, limit=9, exact=True)
 
     def test_a_cut_frame_with_an_honest_header(self, library: str) -> None:
-        payload = PAYLOADS["noise"]
-        frame = BloscCodec(typesize=4, cname="lz4", shuffle="shuffle").encode(payload)
-        for cut in range(17, len(frame) - 1, 997):
-            mutant = frame[:cut].copy()
-            mutant[12:16] = np.array([cut], "<u4").view("u1")
-            with pytest.raises(CodecError):
-                BloscCodec().decode(mutant, limit=len(payload), exact=True)
+        for name in ("noise", "ramp"):
+            payload = PAYLOADS[name]
+            frame = BloscCodec(typesize=4, cname="lz4", shuffle="shuffle").encode(payload)
+            for cut in range(17, len(frame) - 1, len(frame) // 50):
+                mutant = frame[:cut].copy()
+                mutant[12:16] = np.array([cut], "<u4").view("u1")
+                with pytest.raises(CodecError, match="damaged"):
+                    BloscCodec().decode(mutant, limit=len(payload), exact=True)
 
     def test_a_compressor_that_the_library_lacks(self, library: str) -> None:
         codec = BloscCodec(typesize=1, cname="snappy")

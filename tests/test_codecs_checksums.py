@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ from codec_suite import NOT_OBJECTS, PAYLOADS, BytesToBytesSuite, u8
 from zarr_gpu.codecs import Crc32cCodec
 from zarr_gpu.codecs.base import BytesToBytes
 from zarr_gpu.codecs.numcodecs import CRC32, CRC32C, Adler32, Fletcher32
-from zarr_gpu.errors import CodecError
+from zarr_gpu.errors import CodecError, MissingDependencyError
 
 NOT_PLACES = [{"location": v} for v in ("middle", 1, None, True, [])]
 
@@ -44,6 +45,11 @@ class TestCrc32c(ChecksumSuite):
 
     def test_known_value(self) -> None:
         assert Crc32cCodec().encode(u8(b"123456789"))[-4:].view("<u4") == 0xE3069283
+
+    def test_package_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "google_crc32c", None)
+        with pytest.raises(MissingDependencyError, match="google-crc32c"):
+            Crc32cCodec().encode(u8(b"x"))
 
 
 class TestCRC32C(ChecksumSuite):

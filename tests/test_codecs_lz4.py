@@ -25,6 +25,12 @@ class TestLZ4(BytesToBytesSuite):
         monkeypatch.setattr(native, "lz4", lambda: None)
         np.testing.assert_array_equal(LZ4(3).encode(PAYLOADS["ramp"]), direct)
 
+    def test_nothing(self, library: str) -> None:
+        for frame in (b"\0\0\0\0", b"\0\0\0\0\1", b"\0\0\0\0\0\0", b"\0\0\0\0\x10x"):
+            for exact in (True, False):
+                with pytest.raises(CodecError):
+                    LZ4().decode(u8(frame), limit=0, exact=exact)
+
     def test_impossible_ratio(self) -> None:
         frame = u8(struct.pack("<I", 2**30) + b"\x1f" + b"\xff" * 100)
         with pytest.raises(CodecError, match="yields"):

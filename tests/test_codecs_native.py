@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from codec_suite import PAYLOADS
 
-from zarr_gpu.codecs import ZstdCodec, native
+from zarr_gpu.codecs import BloscCodec, ZstdCodec, native
+from zarr_gpu.codecs.numcodecs import LZ4
+from zarr_gpu.errors import MissingDependencyError
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +133,27 @@ def test_fork_after_use() -> None:
         check=False,
     )
     assert done.stdout.strip() == "fine", done.stderr
+
+
+@pytest.mark.parametrize("codec", [ZstdCodec(), BloscCodec(typesize=1), LZ4()], ids=repr)
+def test_neither_way_into_the_library(codec: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = codec.encode(PAYLOADS["odd"])
+    monkeypatch.setattr(native, codec.v2_id, lambda: None)
+    for name in ("numcodecs", "numcodecs.blosc"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match="numcodecs"):
+        codec.encode(PAYLOADS["odd"])
+    with pytest.raises(MissingDependencyError, match="numcodecs"):
+        codec.decode(frame, limit=len(PAYLOADS["odd"]), exact=True)
+
+
+def test_errors_of_zstd_have_their_text() -> None:
+    library = native.zstd()
+    if library is None:
+        pytest.skip("platform: the wheel of numcodecs exports no C functions here")
+    with pytest.raises(ValueError, match="frame descriptor"):
+        library.decompress(np.ones(20, "u1"), np.empty(20, "u1"))
+    assert library.decompress_bound(np.ones(20, "u1")) is None
 
 
 def test_read_only_memory_is_accepted() -> None:

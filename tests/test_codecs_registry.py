@@ -88,6 +88,12 @@ def test_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"example.good", "example.absent"} <= set(codec_names())
 
 
+def test_a_python_without_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "zarr_gpu.codecs.bz2", None)
+    with pytest.raises(MissingDependencyError, match="bz2"):
+        get_codec_class("numcodecs.bz2")
+
+
 def test_importing_the_codecs_is_cheap() -> None:
     script = (
         "import sys, zarr_gpu.codecs as c, numpy as np\n"

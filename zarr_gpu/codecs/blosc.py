@@ -224,8 +224,7 @@ class BloscCodec(BytesToBytes):
         return int(nbytes)
 
     def _decode_by_numcodecs(self, data: U8, target: U8) -> int:
-        from numcodecs.blosc import decompress
-
+        decompress = native.public().blosc.decompress
         try:
             decompress(data, target)
         except DAMAGE as error:
@@ -233,8 +232,7 @@ class BloscCodec(BytesToBytes):
         return len(target)
 
     def _encode_by_numcodecs(self, data: U8, shuffle: int, typesize: int) -> U8:
-        from numcodecs.blosc import compress
-
+        compress = native.public().blosc.compress
         try:
             frame = compress(
                 data, self.cname.encode(), self.clevel, shuffle, self.blocksize, typesize

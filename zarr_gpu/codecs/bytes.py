@@ -66,7 +66,10 @@ class BytesCodec(ArrayToBytes):
     def evolve(self, spec: ChunkSpec) -> Self:
         """Without ``endian`` where the type has no byte order, as zarr-python writes it."""
         _check_plain(spec.dtype)
-        if self.endian is not None and spec.dtype.newbyteorder("<") == spec.dtype.newbyteorder(">"):
+        dtype = spec.dtype
+        if self.endian is not None and (
+            dtype.itemsize == 1 or dtype.newbyteorder("<") == dtype.newbyteorder(">")
+        ):
             return replace(self, endian=None)
         return self
 

@@ -12,14 +12,19 @@ from typing import Any, ClassVar, Self
 from zarr_gpu.codecs.base import U8, BytesToBytes
 from zarr_gpu.codecs.checks import check_config
 from zarr_gpu.codecs.framing import attach_checksum, check_location, detach_checksum
+from zarr_gpu.errors import MissingDependencyError
 
 __all__ = ["CRC32C", "Crc32cCodec"]
 
 
 def _checksum(data: U8) -> int:
-    import google_crc32c
-
-    return int(google_crc32c.value(data))
+    try:
+        from google_crc32c import value
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"codec 'crc32c' needs the package google-crc32c: {error}", codec="crc32c"
+        ) from error
+    return int(value(data))
 
 
 @dataclass(frozen=True, kw_only=True)

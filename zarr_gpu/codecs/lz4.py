@@ -60,8 +60,7 @@ class LZ4(BytesToBytes):
         library = native.lz4()
         acceleration = max(self.acceleration, 1)
         if library is None:
-            from numcodecs.lz4 import compress
-
+            compress = native.public().lz4.compress
             try:
                 return np.frombuffer(compress(data, acceleration), np.uint8)
             except DAMAGE as error:
@@ -98,8 +97,7 @@ class LZ4(BytesToBytes):
         return target
 
     def _decode_by_numcodecs(self, data: U8, target: U8) -> int:
-        from numcodecs.lz4 import decompress
-
+        decompress = native.public().lz4.decompress
         try:
             decompress(data, target)
         except DAMAGE as error:

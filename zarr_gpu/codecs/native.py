@@ -7,7 +7,7 @@ is probed at first use, by a round trip of a few bytes; :func:`blosc`, :func:`zs
 return None where anything is amiss, and the codecs then call numcodecs' public functions.
 ``ZARR_GPU_NATIVE=0`` in the environment does the same everywhere.
 
-Imports nothing of ours but type names; called by the codecs.  Safe in many threads and after
+Imports errors and type names; called by the codecs.  Safe in many threads and after
 ``fork``: contexts belong to one thread.
 """
 
@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zarr_gpu.codecs.base import U8
+from zarr_gpu.errors import MissingDependencyError
 
-__all__ = ["Blosc", "Lz4", "Zstd", "blosc", "lz4", "zstd"]
+__all__ = ["Blosc", "Lz4", "Zstd", "blosc", "lz4", "public", "zstd"]
 
 _SAMPLE = (np.arange(600, dtype=np.uint16) // 7).view(np.uint8)
 
@@ -265,3 +266,14 @@ def zstd() -> Zstd | None:
 def lz4() -> Lz4 | None:
     """LZ4, None where it cannot be called directly."""
     return _probe("lz4", Lz4, Lz4.works)
+
+
+def public() -> Any:
+    """The module numcodecs, for where the libraries cannot be called directly."""
+    try:
+        import numcodecs.blosc
+        import numcodecs.lz4
+        import numcodecs.zstd
+    except Exception as error:  # a broken companion (an odd version of zfpy) raises ValueError
+        raise MissingDependencyError(f"numcodecs cannot be imported: {error}") from error
+    return numcodecs

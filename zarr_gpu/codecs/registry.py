@@ -86,7 +86,12 @@ def get_codec_class(name: str) -> type[Codec]:
 def load(target: str) -> Any:
     """``"module:attribute"`` of this package, where ``module`` lies in ``zarr_gpu/codecs``."""
     module, _, attribute = target.partition(":")
-    return getattr(import_module(f"zarr_gpu.codecs.{module}"), attribute)
+    try:
+        return getattr(import_module(f"zarr_gpu.codecs.{module}"), attribute)
+    except ImportError as error:  # a Python that was built without bz2 or lzma
+        raise MissingDependencyError(
+            f"codec {module!r} needs a module that is missing: {error}", codec=module
+        ) from error
 
 
 def register_codec(name: str, cls: type[Codec]) -> None:

@@ -69,12 +69,12 @@ class ZstdCodec(BytesToBytes):
 
     def encode(self, data: U8) -> U8:
         library = native.zstd()
+        fallback: Any = native.public() if library is None else None
         try:
             if library is not None:
                 return library.compress(data, level=self.level, checksum=self.checksum)
-            from numcodecs.zstd import compress
-
-            return np.frombuffer(compress(data, self.level, self.checksum), np.uint8)
+            frame = fallback.zstd.compress(data, self.level, self.checksum)
+            return np.frombuffer(frame, np.uint8)
         except DAMAGE as error:
             raise damaged(self.name, f"cannot compress: {error}", actual=len(data)) from error
 
@@ -102,8 +102,7 @@ class ZstdCodec(BytesToBytes):
 
     def _decode_frames(self, data: U8, limit: int, out: U8 | None, *, exact: bool) -> U8:
         """Decode by numcodecs, whose decoder neither stops at a size nor at truncated input."""
-        from numcodecs.zstd import decompress
-
+        decompress = native.public().zstd.decompress
         frames = [frame for frame in _walk(data) if not frame.skippable]
         known = sum(frame.content for frame in frames if frame.content is not None)
         unknown = [frame for frame in frames if frame.content is None]

@@ -259,14 +259,17 @@ def _v3_codecs(
         else split_argument(compressors)
     )
     if serializer is None or _is_auto(serializer):
-        if dtype.vlen is not None:
-            serializer = {"name": "vlen-utf8" if dtype.vlen == "utf8" else "vlen-bytes"}
-        else:
-            endian = {"endian": "little"} if dtype.multibyte else {}
-            serializer = {"name": "bytes", "configuration": endian}
+        names = {None: "bytes", "utf8": "vlen-utf8", "bytes": "vlen-bytes"}
+        serializer = names[dtype.vlen]
+    to_bytes = make_codec(serializer, "serializer")
+    if to_bytes.to_dict() == {"name": "bytes"}:
+        # v3 wants a byte order wherever there is one.  Filters may change whether there is:
+        # evolving drops what is not needed.
+        little = {"name": "bytes", "configuration": {"endian": "little"}}
+        to_bytes = make_codec(little, "serializer")
     chain = evolve_chain(
         [make_codec(item, "filters") for item in before],
-        make_codec(serializer, "serializer"),
+        to_bytes,
         [make_codec(item, "compressors") for item in behind],
         spec,
     )

@@ -52,6 +52,7 @@ class Consolidated:
         self.valid = True
         self._found = found
         self._names: dict[str, list[str]] | None = None
+        self._read: dict[str, Metadata] = {}  # what has been parsed
 
     def _below(self, path: str) -> str:
         return path if not self.root else path[len(self.root) + 1 :]
@@ -84,6 +85,14 @@ class Consolidated:
         MetadataError
             Its document is invalid.
         """
+        metadata = self._read.get(path)
+        if metadata is None:
+            metadata = self._parse(path)
+            if metadata is not None:
+                self._read[path] = metadata
+        return metadata
+
+    def _parse(self, path: str) -> Metadata | None:
         below = self._below(path)
         found = self._found.get(below)
         metadata = None if found is None else parse_node(found, path)

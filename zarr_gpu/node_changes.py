@@ -160,8 +160,10 @@ def create_nodes(
     groups: dict[str, GroupMetadata] = {}
     for path in order:
         number = nodes[path].zarr_format
-        group = v3.build_group() if number == 3 else v2.build_group()
-        groups |= dict.fromkeys(_missing_ancestors(store, path, number, known), group)
+        missing = _missing_ancestors(store, path, number, known)
+        if missing:
+            group = v3.build_group() if number == 3 else v2.build_group()
+            groups |= dict.fromkeys(missing, group)
     if overwrite:
         for path in order:
             delete_node(store, path)

@@ -9,8 +9,11 @@ Imports metadata, storage, config and errors; called by ``array``, ``group``, ``
 
 from __future__ import annotations
 
+import json
+import marshal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -19,14 +22,13 @@ from zarr_gpu.errors import (
     ArrayNotFoundError,
     GroupNotFoundError,
     InvalidKeyError,
-    MetadataError,
     NodeNotFoundError,
     ReadOnlyError,
 )
 from zarr_gpu.extents import ByteRequest, HostMemory
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, documents, v2, v3
 from zarr_gpu.storage.base import Store
-from zarr_gpu.storage.keys import check_key
+from zarr_gpu.storage.keys import check_key, check_keys
 
 _MOST_PROBES = 64
 """Children looked at to find out whether a directory without a document is a group."""
@@ -55,12 +57,25 @@ __all__ = [
 Json = dict[str, Any]
 Metadata = ArrayMetadata | GroupMetadata
 Kind = Literal["array", "group", "broken"]
+M = TypeVar("M", bound=Metadata)
 
 DOCUMENTS = frozenset(["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
 """Names that are documents and never nodes."""
 
 DEFINING = ("zarr.json", ".zarray", ".zgroup")
 """The documents that make a node exist, in the order in which they are looked for."""
+
+
+_WANTED: dict[int | None, list[str]] = {
+    3: ["zarr.json"],
+    2: [".zarray", ".zgroup", ".zattrs"],
+    None: ["zarr.json", ".zarray", ".zgroup", ".zattrs"],
+}
+
+_MOST_SEEN = 512
+_LONGEST_SEEN = 8192
+_seen: dict[tuple[tuple[str, bytes], ...], Metadata] = {}
+_kinds_seen: dict[bytes, ArrayMetadata] = {}
 
 
 def join(path: str, name: str) -> str:
@@ -83,10 +98,6 @@ def _get_all(store: Store, keys: list[str]) -> list[bytes | None]:
     ]
 
 
-def _formats(zarr_format: int | None) -> tuple[int, ...]:
-    return (3, 2) if zarr_format is None else (zarr_format,)
-
-
 def read_node(store: Store, path: str, zarr_format: int | None = None) -> Metadata | None:
     """The metadata of the node at ``path``, None where there is none.
 
@@ -97,35 +108,92 @@ def read_node(store: Store, path: str, zarr_format: int | None = None) -> Metada
     MetadataError
         A document is invalid.
     """
-    wanted = {3: ("zarr.json",), 2: (".zarray", ".zgroup", ".zattrs")}
-    names = [name for number in _formats(zarr_format) for name in wanted[number]]
-    keys = [join(path, name) for name in names]
+    names = _WANTED[zarr_format]
+    keys = [f"{path}/{name}" for name in names] if path else names
     if store.concurrency > 1:
         values: Iterable[bytes | None] = _get_all(store, keys)
     else:
         values = map(store.get, keys)  # lazily: mostly the first one is it
-    found: dict[str, Json] = {}
-    for name, key, value in zip(names, keys, values, strict=True):
+    found: dict[str, bytes] = {}
+    for name, value in zip(names, values, strict=True):
         if value is None or (name == ".zgroup" and ".zarray" in found):
             continue
         if name == ".zattrs" and not found:
             break
-        found[name] = documents.loads(value, key=key)
+        found[name] = value
         if name == "zarr.json":
             break
-    return parse_node(found, path) if found else None
+    return _parse_stored(found, path) if found else None
+
+
+def _parse_stored(found: dict[str, bytes], path: str) -> Metadata | None:
+    """As ``parse_node``, for documents as they are stored; remembers those it has seen.
+
+    Arrays of one kind often have the same document, and the same array is often opened again.
+    """
+    seen_as = tuple(found.items())
+    metadata = _seen.get(seen_as)
+    if metadata is not None:
+        return metadata
+    loaded = {name: documents.loads(data, key=join(path, name)) for name, data in found.items()}
+    metadata = parse_node(loaded, path)
+    if metadata is not None and sum(map(len, found.values())) <= _LONGEST_SEEN:
+        if len(_seen) >= _MOST_SEEN:
+            _seen.clear()
+        _seen[seen_as] = metadata
+    return metadata
 
 
 def parse_node(found: Mapping[str, Json], path: str) -> Metadata | None:
     """The metadata that documents of one node amount to; keys are names within the node."""
     if "zarr.json" in found:
-        return v3.parse(found["zarr.json"], key=join(path, "zarr.json"))
-    attributes = found.get(".zattrs")
+        document = found["zarr.json"]
+        attributes = document.get("attributes", {})
+        rest = {**document, "attributes": None}
+        known = _recall(rest, attributes, document)
+        if known is not None:
+            return known
+        return _remember(rest, v3.parse(document, key=join(path, "zarr.json")))
+    attributes = found.get(".zattrs", {})
     if ".zarray" in found:
-        return v2.parse_array(found[".zarray"], attributes, key=join(path, ".zarray"))
+        document = found[".zarray"]
+        known = _recall(document, attributes, document)
+        if known is not None:
+            return known
+        metadata = v2.parse_array(document, attributes, key=join(path, ".zarray"))
+        return _remember(document, metadata)
     if ".zgroup" in found:
         return v2.parse_group(found[".zgroup"], attributes, key=join(path, ".zgroup"))
     return None
+
+
+def _recall(rest: Json, attributes: Any, document: Json) -> ArrayMetadata | None:
+    """The metadata of an array of which all but the attributes has been seen already.
+
+    In most hierarchies a few kinds of arrays make up all; parsing each anew costs several times as
+    much as recognising it.
+    """
+    if "shape" not in rest or type(attributes) is not dict:
+        return None
+    known = _kinds_seen.get(_fingerprint(rest))
+    if known is None:
+        return None
+    return replace(known, attributes=attributes, document=document)
+
+
+def _remember(rest: Json, metadata: M) -> M:
+    if isinstance(metadata, ArrayMetadata):
+        mark = _fingerprint(rest)
+        if len(mark) <= _LONGEST_SEEN:
+            if len(_kinds_seen) >= _MOST_SEEN:
+                _kinds_seen.clear()
+            _kinds_seen[mark] = metadata
+    return metadata
+
+
+def _fingerprint(document: Json) -> bytes:
+    """Bytes that are equal only for equal JSON values; version 2 keeps object identity out."""
+    return marshal.dumps(document, 2)
 
 
 def where(store: Store, path: str) -> str:
@@ -194,7 +262,7 @@ def find_kind(store: Store, path: str) -> tuple[Kind, int] | None:
     key = join(path, "zarr.json")
     value = store.get(key)
     if value is not None:
-        return _kind_of(value, key), 3
+        return _kind_of(value), 3
     if store.exists(join(path, ".zarray")):
         return "array", 2
     if store.exists(join(path, ".zgroup")):
@@ -212,12 +280,13 @@ def format_around(store: Store, path: str) -> int | None:
     return None
 
 
-def _kind_of(value: bytes, key: str) -> Kind:
-    """The kind that a ``zarr.json`` claims to be."""
+def _kind_of(value: bytes) -> Kind:
+    """The kind that a ``zarr.json`` claims to be; all else is checked when the node is opened."""
     try:
-        kind = documents.loads(value, key=key).get("node_type")
-    except MetadataError:
+        document = json.loads(value)
+    except (ValueError, RecursionError):
         return "broken"
+    kind = document.get("node_type") if isinstance(document, dict) else None
     return kind if kind in ("array", "group") else "broken"
 
 
@@ -226,7 +295,12 @@ def _kind_of(value: bytes, key: str) -> Kind:
 
 def _node_names(names: Iterable[str]) -> list[str]:
     """Those of the names in a listing that could be nodes."""
-    return [name for name in names if name not in DOCUMENTS and _is_key(name)]
+    candidates = [name for name in names if name not in DOCUMENTS]
+    try:
+        check_keys(candidates)
+    except InvalidKeyError:
+        return [name for name in candidates if _is_key(name)]
+    return candidates
 
 
 def _is_key(name: str) -> bool:
@@ -279,7 +353,7 @@ def list_kinds(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str,
     """
     for name, found in _scan(store, path, zarr_format, attributes=False):
         if "zarr.json" in found:
-            yield name, _kind_of(found["zarr.json"], join(path, f"{name}/zarr.json"))
+            yield name, _kind_of(found["zarr.json"])
         else:
             yield name, "array" if ".zarray" in found else "group"
 
@@ -293,9 +367,7 @@ def list_members(store: Store, path: str, zarr_format: int) -> Iterator[tuple[st
         A document is invalid.
     """
     for name, found in _scan(store, path, zarr_format, attributes=True):
-        child = join(path, name)
-        loaded = {n: documents.loads(d, key=join(child, n)) for n, d in found.items()}
-        metadata = parse_node(loaded, child) if loaded else v3.build_group()
+        metadata = _parse_stored(found, join(path, name)) if found else v3.build_group()
         if metadata is not None:
             yield name, metadata
 

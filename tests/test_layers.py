@@ -21,11 +21,11 @@ PACKAGE = ROOT / "zarr_gpu"
 LEVELS = [
     (0, r"errors|config"),
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
-    (2, r"codecs\.(base|checks|framing|registry|native|nvcomp)"),
+    (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|failures|keys|pool|spans)"),
     (4, r"codecs\.chain|codec_arguments|layout|shards|storage\.opening"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
-    (5, r"locate|devices\.base"),
+    (5, r"locate|devices\.(base|[a-z]+_runtime)"),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),
@@ -38,7 +38,7 @@ SIBLINGS = {3: ("codecs.", "storage."), 6: ("devices.",)}
 """Levels whose files do not know each other, by folder."""
 
 GPU = {"cupy", "cupyx", "kvikio", "numba", "nvidia", "cuda", "pynvml", "rmm"}
-GPU_OWNERS = r"devices\.(cuda|sim)|codecs\.nvcomp|storage\.(gds|kvikio)"
+GPU_OWNERS = r"devices\.(cuda|sim)(_[a-z]+)?|codecs\.nvcomp|storage\.(gds|kvikio)"
 
 HEAVY = {
     "PIL",

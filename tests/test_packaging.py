@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,15 @@ def test_every_package_is_listed() -> None:
 def test_every_source_file_lies_in_a_package() -> None:
     for path in [*(ROOT / "zarr_gpu").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]:
         assert (path.parent / "__init__.py").is_file(), path
+
+
+def test_extras_named_in_messages_exist() -> None:
+    declared = set(PROJECT["project"]["optional-dependencies"])
+    named = set()
+    for path in (ROOT / "zarr_gpu").rglob("*.py"):
+        named |= set(re.findall(r"zarr-gpu\[(\w+)\]", path.read_text(encoding="utf-8")))
+    assert "cli" in named
+    assert named <= declared
 
 
 def test_version() -> None:

@@ -25,13 +25,14 @@ from zarr_gpu.codecs.chain import make_codecs
 from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
-from zarr_gpu.errors import ReadOnlyError, SelectionError
+from zarr_gpu.errors import MetadataError, ReadOnlyError, SelectionError
 from zarr_gpu.layout import Layout, compile_layout
-from zarr_gpu.metadata import ArrayMetadata
+from zarr_gpu.metadata import ArrayMetadata, v2, v3
 from zarr_gpu.nodes import change_attributes, read_array_metadata, write_documents
 from zarr_gpu.select import select_basic
 from zarr_gpu.selecting import Selectable, as_values
 from zarr_gpu.storage.base import Store
+from zarr_gpu.storage.opening import StoreLike, open_store
 
 __all__ = ["Array"]
 
@@ -79,6 +80,34 @@ class Array(Selectable):
         if config is None or isinstance(config, Mapping):
             config = ArrayConfig.from_dict(config or {})
         self.config = config
+
+    @classmethod
+    def open(
+        cls,
+        store: StoreLike,
+        *,
+        device: str | Device | None = None,
+        config: ArrayConfig | Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Open the array at a path, URL or store.
+
+        Raises
+        ------
+        ArrayNotFoundError
+            There is none.
+        """
+        opened, path = open_store(store)
+        return cls(opened, path, read_array_metadata(opened, path), device=device, config=config)
+
+    @classmethod
+    def from_dict(cls, store: StoreLike, data: Mapping[str, Any]) -> Self:
+        """An array from its metadata document (``zarr.json`` or ``.zarray``); nothing is stored."""
+        opened, path = open_store(store)
+        parse = v2.parse_array if data.get("zarr_format") == 2 else v3.parse
+        metadata = parse(dict(data))
+        if not isinstance(metadata, ArrayMetadata):
+            raise MetadataError(f"the document describes a {data.get('node_type')}, not an array")
+        return cls(opened, path, metadata)
 
     @cached_property
     def layout(self) -> Layout:

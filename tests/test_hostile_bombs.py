@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,17 @@ def inline(codec: Any) -> tuple[Json, Callable[[bytes], bytes]]:
     return {**document, "codecs": codecs}, pack
 
 
+def claims() -> Iterator[tuple[str, Json, bytes]]:
+    """Shards of 100 bytes whose index claims chunks of up to 2**40 bytes."""
+    for power in (31, 33, 36, 40, 61):
+        index = struct.pack("<4Q", 2**64 - 1, 2**64 - 1, 0, 1 << power)
+        document, _ = sharded("zstd")
+        yield f"claims 2**{power}", document, bytes(68) + index
+        document, _ = nested("zstd")
+        yield f"claims nested 2**{power}", document, pack_shard(bytes(68) + index)
+        yield f"claims a shard of 2**{power}", document, bytes(68) + index
+
+
 def v2(codec: Any) -> tuple[Json, Callable[[bytes], bytes]]:
     name = codec if isinstance(codec, str) else codec["name"]
     compressor = {"id": name.removeprefix("numcodecs.")}
@@ -222,6 +233,9 @@ def test_bombs_are_refused_within_the_memory_of_a_chunk(tmp_path: Path, direct: 
             place = tmp_path / f"{layout.__name__} {name}"
             write_store(place, document, pack(chunk), last=3)
             names.append(str(place))
+    for name, document, shard in claims():
+        write_store(tmp_path / name, document, shard, last=3)
+        names.append(str(tmp_path / name))
     assert len(zstd_bomb(told=True)) < 33_000
     before = snapshot(tmp_path)
     done = subprocess.run(

@@ -112,6 +112,10 @@ class Slot(ABC):
     host: U8
 
     @abstractmethod
+    def adopt(self, runtime: Runtime) -> None:
+        """Serve another runtime of the same device from now on."""
+
+    @abstractmethod
     def wait_free(self) -> None:
         """Wait until the host slab has been copied and may be filled again."""
 

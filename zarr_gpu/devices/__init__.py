@@ -17,7 +17,8 @@ def get_device(device: str | Device | None = None) -> Device:
     Parameters
     ----------
     device
-        ``"cpu"``; ``"auto"`` for the best device that can be used here; None for the setting
+        ``"cpu"``; ``"cuda"`` or ``"cuda:1"``; ``"auto"`` for CUDA where it can be used and else the
+        CPU; ``"sim"`` for the CUDA device on host memory, as tests use it; None for the setting
         ``device`` (``"auto"`` unless changed).  A device is returned as it is.
 
     Raises
@@ -37,9 +38,32 @@ def get_device(device: str | Device | None = None) -> Device:
         raise DeviceError(f"a device is named by a string, not by {type(name).__name__}")
     found = _devices.get(name)
     if found is None:
-        if name not in ("auto", "cpu"):
-            raise DeviceError(f"there is no device {name!r}; this release has 'auto' and 'cpu'")
+        found = _devices[name] = _make(name)
+    return found
+
+
+def _make(name: str) -> Device:
+    if name == "auto":
+        from zarr_gpu.devices.cuda_runtime import cuda_problem
+
+        return get_device("cpu" if cuda_problem() else "cuda")
+    if name == "cpu":
         from zarr_gpu.devices.cpu import CpuDevice
 
-        found = _devices[name] = CpuDevice()
-    return found
+        return CpuDevice()
+    kind, _, rest = name.partition(":")
+    if kind == "cuda" and (not rest or rest.isdecimal()):
+        from zarr_gpu.devices.cuda import BatchDevice
+        from zarr_gpu.devices.cuda_runtime import CudaRuntime
+
+        number = int(rest or 0)
+        CudaRuntime(number)  # says at once why CUDA cannot be used
+        return BatchDevice("cuda", name, lambda: CudaRuntime(number))
+    if kind == "sim" and rest in ("", "compiled", "simulator"):
+        from zarr_gpu.devices.cuda import BatchDevice
+        from zarr_gpu.devices.sim_runtime import SimRuntime
+
+        return BatchDevice("sim", name, lambda: SimRuntime(rest or None))
+    raise DeviceError(
+        f"there is no device {name!r}; there are 'auto', 'cpu', 'cuda', 'cuda:N' and 'sim'"
+    )

@@ -83,6 +83,37 @@ class Device(ABC):
         """What ``get_device`` knows this device by."""
         return self.kind
 
+    def holds(self, program: Program) -> bool:
+        """Whether this device can hold and decode such items; the CPU does what others cannot."""
+        return True
+
+    def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The type of results for items of ``dtype``."""
+        return dtype
+
+    def adopt(self, value: Any) -> Any | None:
+        """``value`` as an array of this device, None where it does not live on one."""
+        return None
+
+    def upload(self, values: npt.NDArray[Any]) -> Any:
+        """An array of this device with the values of a NumPy array."""
+        return values
+
+    def view(self, out: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any | None:
+        """``out`` seen in another shape, None where a read must not go there straight away.
+
+        Raises
+        ------
+        TypeError
+            ``out`` is no array of this device.
+        """
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
+        if out.shape == shape:
+            return out
+        seen = out.reshape(shape)
+        return seen if np.may_share_memory(seen, out) else None
+
     @abstractmethod
     def output(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> Any:
         """Result memory, contents undefined."""

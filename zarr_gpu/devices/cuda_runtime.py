@@ -129,6 +129,11 @@ class _CudaSlot(Slot):
         # The memory may have been used on the caller's stream a moment ago.
         self._used.record(self._runtime.cupy_stream)
 
+    def adopt(self, runtime: Runtime) -> None:
+        if not isinstance(runtime, CudaRuntime):
+            raise DeviceError("a slot of a CUDA device serves no other device")
+        self._runtime = runtime
+
     def wait_free(self) -> None:
         self._copied.synchronize()
 

@@ -89,7 +89,7 @@ class SimRuntime(Runtime):
                 ) from err
             found = self._kernels[kernel] = registry.get(kernel)
         if self.launcher == "compiled":
-            found.njit(0, 1, *args)
+            found.njit(*args)
         else:
             block = min(threads, 64)
             found.cuda[-(-threads // block), block](*args)
@@ -99,6 +99,11 @@ class _SimSlot(Slot):
     def __init__(self, runtime: SimRuntime, nbytes: int) -> None:
         self._runtime = runtime
         self.host = np.empty(nbytes, np.uint8)
+
+    def adopt(self, runtime: Runtime) -> None:
+        if not isinstance(runtime, SimRuntime):
+            raise DeviceError("a slot of the stand-in serves no other device")
+        self._runtime = runtime
 
     def wait_free(self) -> None:
         """Copies are done when ``send`` returns."""

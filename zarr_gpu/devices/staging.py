@@ -1,0 +1,240 @@
+"""The pipeline of a device with memory of its own: fetch ahead, copy once, decode.
+
+A few slots, each a slab of (pinned) host memory with a twin on the device.  Reader threads fill the
+slab of one slot with the encoded bytes of a job while the job before it is decoded; a filled slab
+crosses in one copy.  Slots are kept from read to read.
+
+Imports ``devices.base`` and the runtime; used by the CUDA device.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_gpu.codecs.runtime import Runtime, Slot
+from zarr_gpu.devices.base import Job, Lane
+from zarr_gpu.extents import MISSING, Extents, Memory
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+__all__ = ["Pipeline", "Staged", "present_rows"]
+
+U8 = npt.NDArray[np.uint8]
+Fetch = Callable[[Job, Memory], Extents | None]
+
+SLAB_ALIGNMENT = 64
+FIRST_SLAB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The base of extents that are on the device: ``host`` holds the same bytes for a while."""
+
+    device: Any
+    host: U8
+
+
+class SlabMemory:
+    """Hands out parts of a slab; once it is full, ordinary memory."""
+
+    kind = "host"
+
+    def __init__(self, slab: U8) -> None:
+        self._slab = slab
+        self._used = 0
+        self._lock = threading.Lock()
+
+    def empty(self, nbytes: int) -> U8:
+        room = (nbytes + SLAB_ALIGNMENT - 1) & -SLAB_ALIGNMENT
+        with self._lock:
+            start = self._used
+            if start + room > len(self._slab):
+                return np.empty(nbytes, np.uint8)
+            self._used = start + room
+        return self._slab[start : start + nbytes]
+
+    @property
+    def used(self) -> int:
+        return self._used
+
+    def start_of(self, buffer: U8) -> int | None:
+        """Where ``buffer`` starts in the slab, None where it is other memory."""
+        at = int(buffer.ctypes.data) - int(self._slab.ctypes.data)
+        inside = at >= 0 and at + len(buffer) <= len(self._slab)
+        return at if inside and len(buffer) else None
+
+
+class Pipeline:
+    """Slots and reader threads of one device.
+
+    Parameters
+    ----------
+    depth
+        Jobs in flight: one being decoded, the others being fetched.
+    readers
+        Threads that fetch parts of a job.
+    """
+
+    def __init__(self, depth: int = 3, readers: int = 8) -> None:
+        self.depth = depth
+        self.readers = readers
+        self._idle: list[Slot] = []
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
+
+    def run(
+        self,
+        runtime: Runtime,
+        jobs: Iterable[Job],
+        fetch: Fetch,
+        work: Callable[[Lane, Job, Extents | None], None],
+        lane: Lane,
+    ) -> None:
+        """Fetch up to ``depth - 1`` jobs ahead; ``work`` runs here, on the caller's thread."""
+        waiting: deque[tuple[Job, Slot, _Fetching]] = deque()
+        source = iter(jobs)
+        with self._slots(runtime) as idle:
+            try:
+                while True:
+                    while idle and (job := next(source, None)) is not None:
+                        slot = idle.pop()
+                        slot.wait_free()
+                        alone = not waiting and job.hi - job.lo == 1
+                        pool = None if alone else self._readers()
+                        waiting.append((job, slot, _Fetching(job, slot, fetch, pool, self.readers)))
+                    if not waiting:
+                        return
+                    job, slot, fetching = waiting.popleft()
+                    extents = fetching.result()
+                    if extents is not None:
+                        host = slot.host
+                        extents = Extents(
+                            Staged(slot.send(fetching.used), host), extents.offset, extents.nbytes
+                        )
+                    work(lane, job, extents)
+                    slot.release()
+                    idle.append(slot)
+            finally:
+                for _, slot, fetching in waiting:
+                    fetching.cancel()
+                    idle.append(slot)
+
+    @contextmanager
+    def _slots(self, runtime: Runtime) -> Iterator[list[Slot]]:
+        with self._lock:
+            taken, self._idle = self._idle[: self.depth], self._idle[self.depth :]
+        for slot in taken:
+            slot.adopt(runtime)
+        taken += [runtime.slot(FIRST_SLAB) for _ in range(self.depth - len(taken))]
+        try:
+            yield taken
+        finally:
+            with self._lock:
+                self._idle += taken
+                del self._idle[2 * self.depth :]
+
+    def _readers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None or self._pid != os.getpid():
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._pool = ThreadPoolExecutor(self.readers, "zarr_gpu-reader")
+                self._pid = os.getpid()
+            return self._pool
+
+
+class _Fetching:
+    """One job on its way into a slab, in parts."""
+
+    def __init__(
+        self, job: Job, slot: Slot, fetch: Fetch, pool: ThreadPoolExecutor | None, parts: int
+    ) -> None:
+        self._slot = slot
+        self.used = 0
+        self._memory = SlabMemory(slot.host)
+        rows = job.hi - job.lo
+        parts = 1 if pool is None else min(parts, rows)
+        cuts = [job.lo + rows * i // parts for i in range(parts + 1)]
+        self._rows = [hi - lo for lo, hi in pairwise(cuts)]
+        pieces = [Job(job.batch, job.request, lo, hi) for lo, hi in pairwise(cuts)]
+        self._done: list[Extents | None] = []
+        self._futures: list[Future[Extents | None]] = []
+        if pool is None:
+            self._done = [fetch(piece, self._memory) for piece in pieces]
+        else:
+            self._futures = [pool.submit(fetch, piece, self._memory) for piece in pieces]
+
+    def cancel(self) -> None:
+        """Wait for parts that have begun; the others never do."""
+        for future in self._futures:
+            if not future.cancel():
+                future.exception()
+
+    def result(self) -> Extents | None:
+        """All parts in one slab: its extents; None where nothing was to be fetched."""
+        try:
+            parts = self._done or [future.result() for future in self._futures]
+        except BaseException:
+            self.cancel()
+            raise
+        if all(part is None for part in parts):
+            return None
+        found = [
+            _nothing(rows) if part is None else part
+            for part, rows in zip(parts, self._rows, strict=True)
+        ]
+        starts = [self._memory.start_of(part.base) for part in found]
+        stray = sum(len(p.base) for p, s in zip(found, starts, strict=True) if s is None)
+        if stray:
+            starts = self._bring_in(found, starts, stray)
+        else:
+            self.used = self._memory.used
+        offset = [p.offset + (s or 0) for p, s in zip(found, starts, strict=True)]
+        return Extents(
+            self._slot.host,
+            np.concatenate(offset),
+            np.concatenate([part.nbytes for part in found]),
+        )
+
+    def _bring_in(
+        self, parts: list[Extents], starts: list[int | None], stray: int
+    ) -> list[int | None]:
+        """Copy parts that lie elsewhere into the slab, after making it large enough."""
+        used = self._memory.used
+        total = used + stray + SLAB_ALIGNMENT * len(parts)
+        if total > len(self._slot.host):
+            kept = self._slot.host[:used].copy()
+            self._slot.grow(total)
+            self._slot.host[:used] = kept
+        result: list[int | None] = []
+        for part, start in zip(parts, starts, strict=True):
+            result.append(used if start is None else start)
+            if start is None:
+                self._slot.host[used : used + len(part.base)] = part.base
+                used += (len(part.base) + SLAB_ALIGNMENT - 1) & -SLAB_ALIGNMENT
+        self.used = used
+        return result
+
+
+def _nothing(rows: int) -> Extents:
+    """Extents of a part of which nothing had to be fetched."""
+    return Extents(
+        np.empty(0, np.uint8), np.zeros(rows, np.int64), np.full(rows, MISSING, np.int64)
+    )
+
+
+def present_rows(extents: Extents) -> npt.NDArray[np.int64]:
+    """Positions of the extents that are not MISSING."""
+    return np.flatnonzero(extents.nbytes != MISSING)

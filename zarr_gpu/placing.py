@@ -76,7 +76,8 @@ def _full(order: tuple[int, ...], ndim: int) -> tuple[int, ...]:
 
 def take(array: Array, box: Box) -> Array:
     """The items of a box; a view where the box has no tables."""
-    view: Array = array[box.basic]
+    # The ellipsis keeps an index of nothing but integers a view; an object would be taken out.
+    view: Array = array[(*box.basic, ...)]
     if not box.tables:
         return view
     result: Array = view[_mesh(view, box.tables)]
@@ -85,10 +86,10 @@ def take(array: Array, box: Box) -> Array:
 
 def put(array: Array, box: Box, values: Any) -> None:
     """Assign to a box; ``values`` has the shape that ``take`` would give, or is a scalar."""
+    view: Array = array[(*box.basic, ...)]
     if not box.tables:
-        array[box.basic] = values
+        view[...] = values
         return
-    view: Array = array[box.basic]
     if box.order is not None and np.ndim(values):
         values = values.transpose(np.argsort(_full(box.order, values.ndim)))
     view[_mesh(view, box.tables)] = values
@@ -127,7 +128,7 @@ class Placer:
         """(box of the chunk, box of the result) of one placement."""
         if self.plain:
             src, dst = self.slices(entries)
-            return Box(src), Box(dst)
+            return Box(src), Box(dst[:-1])
         plan = self.plan
         basic: list[slice | int] = [slice(None)] * plan.ndim
         tables: list[tuple[tuple[int, ...], tuple[I64, ...]]] = []

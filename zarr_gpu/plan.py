@@ -15,6 +15,7 @@ Imports ``grid`` and ``select``; used by the engine, by locating (coordinates on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,14 +65,16 @@ class AxisSet:
         if self.src_index is None:
             result: Bool = (self.count == volume) & ((abs(self.step) == 1) | (volume == 1))
             return result
-        # Repeated items must not be counted twice.
+        # Repeated items must not be counted twice; few chunks have entries enough to look at them.
+        enough = self.count >= volume
         entry = np.repeat(np.arange(len(self)), self.count)
-        order = np.lexsort((*self.src_index.T, entry))
-        rows = np.column_stack((entry, self.src_index))[order]
+        picked = enough[entry]
+        rows = np.column_stack((entry[picked], self.src_index[picked]))
+        rows = rows[np.lexsort(rows.T[::-1])]
         fresh = np.ones(len(rows), np.int64)
         fresh[1:] = (rows[1:] != rows[:-1]).any(axis=1)
-        distinct = np.bincount(entry, weights=fresh, minlength=len(self)).astype(np.int64)
-        complete: Bool = distinct == volume
+        distinct = np.bincount(rows[:, 0], weights=fresh, minlength=len(self)).astype(np.int64)
+        complete: Bool = enough & (distinct == volume)
         return complete
 
     @cached_property
@@ -201,15 +204,17 @@ class Plan:
             index = np.empty((*(len(e) for e in entries), len(entries)), np.int64)
             for i, e in enumerate(entries):
                 index[..., i] = e.reshape((-1,) + (1,) * (len(entries) - 1 - i))
-            yield tuple(coords), index.reshape(-1, len(entries))
+            yield tuple(coords), index.reshape(math.prod(index.shape[:-1]), len(entries))
 
 
 def make_plan(selection: Selection, grid: ChunkGrid) -> Plan:
     """Cut a selection along the chunk grid."""
     sets: list[AxisSet] = []
+    nothing = 0 in selection.work_shape  # then no axis touches chunks, however long it is
     for part in selection.parts:
         if isinstance(part, AxisRange):
-            sets.append(_cut_range(part, grid.axes[part.axis]))
+            chosen = AxisRange(part.axis, part.out_axis, 0, 0, 1) if nothing else part
+            sets.append(_cut_range(chosen, grid.axes[part.axis]))
         elif isinstance(part, AxisLookup):
             sets.append(_cut_points((part.axis,), part.out_axis, part.index[:, None], grid))
         else:
@@ -218,7 +223,9 @@ def make_plan(selection: Selection, grid: ChunkGrid) -> Plan:
 
 
 def _cut_range(part: AxisRange, axis: ChunkAxis) -> AxisSet:
-    start, count, step, edge = part.start, part.count, part.step, axis.edge
+    start, count, edge = part.start, part.count, axis.edge
+    # Between less than two items there is no step; a huge one would not fit 64 bits.
+    step = part.step if count > 1 else 1
     last = start + (count - 1) * step
     if count == 0:
         chunk = first = end = np.empty(0, np.int64)

@@ -106,9 +106,17 @@ def _is_sequence(item: object) -> bool:
     return hasattr(item, "__array__") and getattr(item, "ndim", 0) > 0
 
 
+def _as_array(item: Any) -> npt.NDArray[Any]:
+    """Lists, and whatever else indexes, as an array."""
+    try:
+        return np.asarray(item)
+    except (TypeError, ValueError) as err:  # lists of unequal lengths
+        raise SelectionError(f"{str(item)[:60]} does not make an index array: {err}") from err
+
+
 def _as_index_array(item: Any, axis: int) -> npt.NDArray[Any]:
     """An index array of integers or booleans."""
-    array = np.asarray(item)
+    array = _as_array(item)
     if array.size == 0 and array.dtype.kind == "f" and not isinstance(item, np.ndarray):
         array = array.astype(np.int64)  # an empty list
     if array.dtype.kind not in "iub":
@@ -151,7 +159,7 @@ def _expand(selection: Any, ndim: int) -> list[Any]:
 def _is_boolean(item: Any) -> bool:
     if isinstance(item, np.ndarray):
         return bool(item.dtype.kind == "b")
-    return _is_sequence(item) and bool(np.asarray(item).dtype.kind == "b")
+    return _is_sequence(item) and bool(_as_array(item).dtype.kind == "b")
 
 
 def _integer(item: Any, axis: int, length: int) -> int:
@@ -292,8 +300,11 @@ def select_coordinates(selection: Any, shape: Shape) -> Selection:
     points = np.stack([b.reshape(-1) for b in broadcast], axis=1)
 
     # NumPy's rule: the points' axes stand where the first index array stood if all of them were
-    # neighbours, else in front of everything.
-    together = positions == list(range(positions[0], positions[-1] + 1))
+    # neighbours, else in front of everything.  An ellipsis parts them even where it stands for no
+    # axis, so the selection is looked at as it was given.
+    plain = (slice, EllipsisType, type(None))
+    given = [i for i, item in enumerate(_tuple(selection)) if not isinstance(item, plain)]
+    together = given == list(range(given[0], given[-1] + 1))
     parts: list[Part] = []
     work_shape: list[int] = []
     out_shape: list[int] = []
@@ -333,14 +344,15 @@ def select_mask(mask: Any, shape: Shape) -> Selection:
     """The items where a boolean array of the array's own shape is true, in C order."""
     if isinstance(mask, tuple) and len(mask) == 1:
         mask = mask[0]
-    array = np.asarray(mask)
+    array = _as_array(mask)
     if array.dtype.kind != "b":
         raise SelectionError(f"a mask must hold booleans, not {array.dtype}")
     if array.shape != shape:
         raise BoundsError(f"mask of shape {array.shape} does not fit the array's shape {shape}")
     if not shape:  # NumPy: a 0-d mask selects nothing or the one item
-        count = int(array)
-        return Selection((JointLookup((), 0, np.empty((count, 0), np.int64)),), (count,), (count,))
+        if array:
+            return Selection((), (), (1,))
+        return Selection((JointLookup((), 0, np.empty((0, 0), np.int64)),), (0,), (0,))
     return select_coordinates(array, shape)
 
 

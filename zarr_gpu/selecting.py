@@ -181,7 +181,7 @@ class Selectable(ABC):
         if out is not None:
             if out.shape != shape:
                 raise ValueError(f"out has shape {out.shape}, the selection {shape}")
-            if not np.can_cast(dtype, out.dtype, "same_kind"):
+            if not np.can_cast(dtype.base, out.dtype, "same_kind"):
                 raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
             work = _reshaped_view(out, (*plan.work_shape, *dtype.shape))
         direct = work is not None
@@ -208,12 +208,14 @@ class Selectable(ABC):
         if fields is None:
             return self.dtype
         names = self.dtype.names
-        wanted = [fields] if isinstance(fields, str) else fields
+        wanted = fields if isinstance(fields, list) else [fields]
         unknown = [f for f in wanted if f not in (names or ())]
         if names is None or unknown:
             raise SelectionError(
                 f"no field {unknown or wanted} in {self.dtype}; fields are {list(names or ())}"
             )
+        if not wanted or len(set(wanted)) != len(wanted):
+            raise SelectionError(f"fields must name each field once, and one at least: {wanted}")
         return self.dtype[fields]
 
     def explain(self, selection: Any = Ellipsis) -> Explanation:
@@ -311,7 +313,14 @@ class Selectable(ABC):
 def as_values(value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """What is assigned, as an array; converted at once only where NumPy must see all of it."""
     base = dtype.base
-    if isinstance(value, np.ndarray) and not (base.hasobject or base.kind == "T"):
+    in_bits = not (base.hasobject or base.kind == "T")
+    # Numbers are cast chunk by chunk.  Casting others (text to numbers, say) may fail at one item,
+    # which must be known before the first chunk is written.
+    if (
+        in_bits
+        and isinstance(value, np.ndarray)
+        and (value.dtype == base or value.dtype.kind in "biufcmM")
+    ):
         return value
     if base.hasobject and isinstance(value, bytes | bytearray | str):
         array = np.empty((), object)
@@ -325,7 +334,7 @@ def as_values(value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
 def _broadcast(values: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
     """``values`` seen in ``shape``; axes of length 1 in front may be too many, as in NumPy."""
     while values.ndim > len(shape) and values.shape[0] == 1:
-        values = values[0]
+        values = values[0, ...]  # an array still, of objects too
     try:
         return np.broadcast_to(values, shape)
     except ValueError as err:

@@ -265,9 +265,10 @@ class InlineShard(ArrayToBytes):
         self._compile(spec)  # refuses what does not fit when the array is opened
         return self
 
-    def _box(self, spec: ChunkSpec, coords: Coords) -> tuple[slice, ...]:
+    def _box(self, spec: ChunkSpec, coords: Coords) -> tuple[Any, ...]:
         edges = self.codec.chunk_shape
-        return tuple(slice(c * e, (c + 1) * e) for c, e in zip(coords, edges, strict=True))
+        box = [slice(c * e, (c + 1) * e) for c, e in zip(coords, edges, strict=True)]
+        return (*box, ...)  # the ellipsis: an array without axes must stay an array
 
     def encode(self, array: Array, spec: ChunkSpec) -> U8:
         level, program = self._compile(spec)

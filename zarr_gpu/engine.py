@@ -122,14 +122,19 @@ def located_batches(
 ) -> Iterator[tuple[Batch, ByteRequest]]:
     """Batches of a plan with the byte ranges of their rows."""
     locator = Locator(layout, store)
-    sharded = bool(layout.levels)
-    batches = _batches_by_object(layout, plan) if sharded else plan.batches(BATCH_ROWS)
-    for batch in batches:
-        yield batch, locator.locate(batch.coords)
+    if not layout.levels:
+        for batch in plan.batches(BATCH_ROWS):
+            yield batch, locator.locate(batch.coords)
+        return
+    for index in _rows_by_object(layout, plan):
+        locator.forget()
+        for lo in range(0, len(index), BATCH_ROWS):
+            batch = plan.batch(index[lo : lo + BATCH_ROWS])
+            yield batch, locator.locate(batch.coords)
 
 
-def _batches_by_object(layout: Layout, plan: Plan) -> Iterator[Batch]:
-    """Batches of whole shards, so that every index is needed once, in order of the index.
+def _rows_by_object(layout: Layout, plan: Plan) -> Iterator[I64]:
+    """Rows (n, nsets) of whole shards, so that every index is needed once.
 
     A few shards at a time: their indexes are fetched together and must fit in memory.
     """
@@ -141,16 +146,10 @@ def _batches_by_object(layout: Layout, plan: Plan) -> Iterator[Batch]:
         held.append(index)
         rows += len(index)
         if rows >= BATCH_ROWS or len(held) >= max_shards:
-            yield from _split(plan, held)
+            yield np.concatenate(held)
             held, rows = [], 0
     if held:
-        yield from _split(plan, held)
-
-
-def _split(plan: Plan, held: list[I64]) -> Iterator[Batch]:
-    index = np.concatenate(held) if len(held) > 1 else held[0]
-    for lo in range(0, len(index), BATCH_ROWS):
-        yield plan.batch(index[lo : lo + BATCH_ROWS])
+        yield np.concatenate(held)
 
 
 def _cut(batches: Iterable[tuple[Batch, ByteRequest]], rows: int) -> Iterator[Job]:

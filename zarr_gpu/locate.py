@@ -26,7 +26,7 @@ I64 = npt.NDArray[np.int64]
 _Name = tuple[int, str, int]
 
 INDEX_CACHE_BYTES = 32 * 2**20
-"""Parsed shard indexes that one read may keep."""
+"""Parsed indexes that one read may keep beyond those of the batch in hand."""
 
 
 class Locator:
@@ -44,8 +44,14 @@ class Locator:
         self.layout = layout
         self.store = store
         # (depth of nesting, key, offset of the shard in the object) -> (offset, nbytes) of its
-        # children; the first nested shard may begin where the one around it does.
-        self._indexes: dict[_Name, tuple[I64, I64]] = {}
+        # children, None where there is no object; the first nested shard may begin where the one
+        # around it does.
+        self._indexes: dict[_Name, tuple[I64, I64] | None] = {}
+        self._cached = 0
+
+    def forget(self) -> None:
+        """Drop all indexes: what is located from now on lies in other objects."""
+        self._indexes.clear()
         self._cached = 0
 
     def locate(self, coords: I64) -> ByteRequest:
@@ -133,25 +139,25 @@ class Locator:
                     actual=err.actual,
                 ) from err
             found = zip(wanted, extents.offset.tolist(), extents.nbytes.tolist(), strict=True)
-            fresh: dict[_Name, tuple[I64, I64]] = {}
             for i, o, size_ in found:
-                if size_ == MISSING:
-                    continue
-                data = extents.base[o : o + size_]
-                fresh[names[i]] = level.parse_index(data, key=names[i][1])
-            result = [fresh.get(name) or self._indexes.get(name) for name in names]
-            self._remember(fresh)
-            return result
+                parsed = None
+                if size_ != MISSING:
+                    data = extents.base[o : o + size_]
+                    parsed = level.parse_index(data, key=names[i][1])
+                    self._cached += parsed[0].nbytes + parsed[1].nbytes
+                self._indexes[names[i]] = parsed
+            if self._cached > INDEX_CACHE_BYTES:
+                self._make_room(set(names))
         return [self._indexes[name] for name in names]
 
-    def _remember(self, fresh: dict[_Name, tuple[I64, I64]]) -> None:
-        for name, parsed in fresh.items():
-            self._cached += parsed[0].nbytes + parsed[1].nbytes
-            self._indexes[name] = parsed
-        while self._cached > INDEX_CACHE_BYTES:
-            oldest = next(iter(self._indexes))
-            parsed = self._indexes.pop(oldest)
-            self._cached -= parsed[0].nbytes + parsed[1].nbytes
+    def _make_room(self, needed: set[_Name]) -> None:
+        """Drop the oldest indexes of nested shards; all others serve every batch until `forget`."""
+        for name in [n for n in self._indexes if n[0] and n not in needed]:
+            parsed = self._indexes.pop(name)
+            if parsed is not None:
+                self._cached -= parsed[0].nbytes + parsed[1].nbytes
+            if self._cached <= INDEX_CACHE_BYTES:
+                break
 
     def _check_inside(
         self,

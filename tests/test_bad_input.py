@@ -354,7 +354,7 @@ def test_what_is_no_document_is_refused_by_key(text: bytes) -> None:
         assert caught.value.key == name
 
 
-@pytest.mark.parametrize("levels", [199, 1000, 100_000, 2_000_000])
+@pytest.mark.parametrize("levels", [199, 1000, 500_000])
 def test_documents_that_are_too_deep(levels: int) -> None:
     """Right in everything else; lists and objects, with strings in between that look like more."""
     lists = "[" * levels + "]" * levels

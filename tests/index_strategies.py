@@ -8,6 +8,7 @@ NumPy alone (:func:`expected_items`), never with the package.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +24,11 @@ from zarr_gpu.config import ArrayConfig, config
 from zarr_gpu.devices import cpu
 from zarr_gpu.dtypes import DType, from_user
 from zarr_gpu.metadata import ArrayMetadata, v2, v3
+from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.memory import MemoryStore
+
+DEVICE = os.environ.get("TEST_DEVICE", "cpu")
+"""Where the arrays of these tests are decoded; results must come back as NumPy arrays."""
 
 Shape = tuple[int, ...]
 
@@ -230,6 +235,11 @@ def build_metadata(
     )
 
 
+def make_array(store: Store, metadata: ArrayMetadata, config: ArrayConfig | None = None) -> Array:
+    """A handle of an array at the root of ``store``."""
+    return Array(store, "", metadata, device=DEVICE, config=config)
+
+
 @dataclass(frozen=True)
 class Case:
     """One array to be filled, and how the engine is to work on it."""
@@ -277,7 +287,7 @@ class Case:
 
     def empty(self) -> Array:
         """The array in a store of its own, nothing written."""
-        return Array(MemoryStore(), "", self.metadata, config=self.config)
+        return make_array(MemoryStore(), self.metadata, self.config)
 
     def filled(self) -> tuple[Array, np.ndarray]:
         """The array with :meth:`values` written to it, and the values."""

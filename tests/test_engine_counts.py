@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from index_strategies import LAYOUTS, SHARDED, build_metadata, same
+from index_strategies import LAYOUTS, SHARDED, build_metadata, make_array, same
 
 from zarr_gpu import engine, locate
-from zarr_gpu.array import Array
 from zarr_gpu.config import ArrayConfig, config
 from zarr_gpu.devices import cpu
 from zarr_gpu.errors import ChunkDecodeError, ChunkNotFoundError
@@ -67,7 +66,7 @@ class Counted:
             self.store.max_gap = max_gap
         kw = {"factors": (3, 2), "index_codecs": 0, **kw}
         self.metadata = build_metadata(layout, shape, chunks, "<i4", **kw)
-        self.array = Array(self.store, "", self.metadata, config=array_config)
+        self.array = make_array(self.store, self.metadata, array_config)
         self.values = np.zeros(shape, "<i4")
         if filled:
             self.values[...] = np.arange(1, self.values.size + 1).reshape(shape)
@@ -439,12 +438,12 @@ def test_chunks_of_fill_value_leave_their_shard(layout: str):
 def test_minus_zero_is_not_the_fill_value_zero():
     store = MemoryStore()
     metadata = build_metadata("v3", (6,), (2,), "f4", fill_value=np.float32(0))
-    array = Array(store, "", metadata)
+    array = make_array(store, metadata)
     array[...] = [-0.0, -0.0, 0.0, 0.0, 0.0, -0.0]
     assert sorted(store.items) == ["c/0", "c/2"]
     assert np.signbit(array[...]).tolist() == [True, True, False, False, False, True]
     nan = build_metadata("v3", (4,), (2,), "f4", fill_value=np.float32(np.nan))
-    array = Array(MemoryStore(), "", nan)
+    array = make_array(MemoryStore(), nan)
     array[...] = [np.nan, np.nan, np.nan, 1]
     assert list(array.store.items) == ["c/1"]
 
@@ -476,7 +475,7 @@ def test_untouched_chunks_keep_their_encoded_bytes(layout: str):
     old = {key: chunk_bytes(case.metadata, data) for key, data in case.items.items()}
     other = v3.parse(_replaced(case.metadata.to_dict(), "level", 19))
     assert isinstance(other, ArrayMetadata)
-    array = Array(case.store, "", other)
+    array = make_array(case.store, other)
     array[10, 20] = case.values[10, 20] = 77
     array[40:48, 0:16] = case.values[40:48, 0:16] = 5
     changed = set()
@@ -532,7 +531,7 @@ def test_absent_chunks_can_be_an_error(layout: str):
     assert caught.value.key == case.key((1, 0))
     assert isinstance(caught.value, KeyError)
     assert same(case.array[: edges[0]], case.values[: edges[0]])
-    as_fill = Array(case.store, "", case.metadata)
+    as_fill = make_array(case.store, case.metadata)
     case.values[edges[0] : 2 * edges[0], : edges[1]] = 0
     assert same(as_fill[...], case.values)
 

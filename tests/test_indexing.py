@@ -16,6 +16,7 @@ from index_strategies import (
     build_metadata,
     cases,
     expected_items,
+    make_array,
     new_values,
     orthogonal_selections,
     picked,
@@ -259,7 +260,7 @@ def test_fields_that_are_not_there(fields: Any):
 
 
 def make(layout: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: Any, **kw: Any):
-    return Array(MemoryStore(), "", build_metadata(layout, shape, chunks, dtype, **kw))
+    return make_array(MemoryStore(), build_metadata(layout, shape, chunks, dtype, **kw))
 
 
 def mode_of_brackets(selection: Any, ndim: int) -> str:
@@ -430,8 +431,8 @@ def test_values_that_do_not_fit_change_nothing(layout: str, value: Any, error: t
 def test_a_read_only_store_refuses_every_mode():
     items = {}
     metadata = build_metadata("v3", (6, 4), (2, 2), "i4")
-    Array(MemoryStore(items), "", metadata)[...] = 1
-    array = Array(MemoryStore(items, read_only=True), "", metadata)
+    make_array(MemoryStore(items), metadata)[...] = 1
+    array = make_array(MemoryStore(items, read_only=True), metadata)
     before = dict(items)
     selections = {"mask": np.ones((6, 4), bool), "orthogonal": [0], "coordinate": ([0], [0])}
     for name, mode in MODES.items():
@@ -460,7 +461,7 @@ def test_out_must_have_the_shape_and_hold_the_type(out: np.ndarray, error: type[
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_results_have_the_memory_order_asked_for(order: Any):
     metadata = build_metadata("sharded", (6, 4), (2, 2), "i4")
-    array = Array(MemoryStore(), "", metadata, config=ArrayConfig(order=order))
+    array = make_array(MemoryStore(), metadata, ArrayConfig(order=order))
     array[...] = np.arange(24).reshape(6, 4)
     for result in (array[...], array[1:5, ::-1], array.oindex[[3, 0], [1, 1, 2]]):
         assert result.flags[f"{order}_CONTIGUOUS"]

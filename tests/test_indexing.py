@@ -458,6 +458,32 @@ def test_out_must_have_the_shape_and_hold_the_type(out: np.ndarray, error: type[
     assert not out.astype(int).any()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_longest_axes_there_can_be(layout: str):
+    """Both ends of axes of 2^63 - 1 and 2^62 items, huge steps, no memory for what is absent."""
+    n = 2**63 - 1
+    array = make(layout, (n,), (1000,), "u1")
+    array[n - 4 :] = [1, 2, 3, 4]
+    array[2**62] = 7
+    array.oindex[[-1, 0, 2**62 + 5]] = [9, 8, 6]
+    array[1 : 2**60 : 2**57] = 5
+    assert array[-5:].tolist() == [0, 1, 2, 3, 9]
+    assert array[:: 2**62].tolist() == [8, 7]
+    assert array[:: -(2**62)].tolist() == [9, 0]
+    assert array[:: 2**80].tolist() == [8]
+    assert array[1 : 2**60 : 2**57].tolist() == [5] * 8
+    assert array.vindex[[0, -1, 2**62 + 5, n - 2]].tolist() == [8, 9, 6, 3]
+    assert array.blocks[-1][-1] == 9
+    with pytest.raises(BoundsError, match=f"index {n} is out of bounds for axis 0 with size {n}"):
+        array[n]
+
+    square = make(layout, (2**62, 2**62), (10, 10), "u1")
+    square[2**61 - 2 : 2**61 + 2, -3:] = 1
+    assert square[2**61 - 3 : 2**61 + 3, 2**62 - 4 :].sum() == 12
+    assert square.vindex[[2**61, 0], [-1, -1]].tolist() == [1, 0]
+    assert square[5:5].shape == (0, 2**62)
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_results_have_the_memory_order_asked_for(order: Any):
     metadata = build_metadata("sharded", (6, 4), (2, 2), "i4")

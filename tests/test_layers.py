@@ -23,7 +23,7 @@ LEVELS = [
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|failures|keys|pool|spans)"),
-    (4, r"codecs\.(chain|device_[a-z]+)|codec_arguments|layout|shards|storage\.opening"),
+    (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards|storage\.opening"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (5, r"locate|devices\.(base|staging|tables|[a-z]+_runtime)"),
     (6, r"devices(\.[^.]+)?"),

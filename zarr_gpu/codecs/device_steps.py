@@ -10,30 +10,42 @@ Imports the codecs, the chain and the steps; called by the devices.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.base import BytesToBytes
+from zarr_gpu.codecs.adler32 import Adler32
+from zarr_gpu.codecs.base import ArrayToArray, BytesToBytes, ChunkSpec
 from zarr_gpu.codecs.blosc import BloscCodec
-from zarr_gpu.codecs.chain import Program, Step
+from zarr_gpu.codecs.bytes import BytesCodec
+from zarr_gpu.codecs.chain import FlatFilter, Program, Step
+from zarr_gpu.codecs.crc32 import CRC32
+from zarr_gpu.codecs.crc32c import Crc32cCodec
+from zarr_gpu.codecs.delta import Delta
 from zarr_gpu.codecs.device_blosc import BloscStep
 from zarr_gpu.codecs.device_blosc_encode import FrameForm
+from zarr_gpu.codecs.device_checks import ChecksumStep
+from zarr_gpu.codecs.device_filters import ElementTypes, ShuffleStep, filter_step
 from zarr_gpu.codecs.device_host import HostStep
 from zarr_gpu.codecs.device_streams import GzipStep, Lz4Step, ZlibStep, ZstdStep
+from zarr_gpu.codecs.fixedscaleoffset import FixedScaleOffset
 from zarr_gpu.codecs.gzip import GzipCodec
 from zarr_gpu.codecs.lz4 import LZ4
-from zarr_gpu.codecs.runtime import DeviceStep
+from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts
+from zarr_gpu.codecs.shuffle import Shuffle
 from zarr_gpu.codecs.zlib import Zlib
 from zarr_gpu.codecs.zstd import ZstdCodec
+from zarr_gpu.errors import CodecError
 
-__all__ = ["device_step", "make_steps"]
+__all__ = ["device_step", "make_steps", "verify_row"]
 
 U8 = npt.NDArray[np.uint8]
 
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 _FRAMES = {"lz4": "LZ4", "zstd": "Zstd"}
+_NO_KERNEL = "no kernel and no library decodes it on the device"
 
 
 def _blosc(codec: Any) -> DeviceStep:
@@ -47,18 +59,56 @@ def _blosc(codec: Any) -> DeviceStep:
     return BloscStep(codec, form)
 
 
-_STEPS: list[tuple[type[BytesToBytes], Callable[[Any], DeviceStep]]] = [
+def _flat_filter(codec: Any) -> DeviceStep | None:
+    types = ElementTypes(codec.decoded, codec.decoded, codec.encoded, codec.encoded)
+    made = filter_step(codec.codec, types)
+    if made is None or made.encodes:
+        return made
+
+    def decode(data: U8, size: int, _out: U8 | None) -> U8:
+        result: U8 = codec.decode(data, limit=size, exact=True)
+        return result
+
+    return _HostEncode(made, HostStep(codec.name, decode, codec.encode))
+
+
+_STEPS: list[tuple[type[BytesToBytes], Callable[[Any], DeviceStep | None]]] = [
     (BloscCodec, _blosc),
     (GzipCodec, GzipStep),
     (LZ4, Lz4Step),
     (Zlib, ZlibStep),
     (ZstdCodec, lambda codec: ZstdStep(codec, checksum=codec.checksum)),
+    (Shuffle, lambda codec: ShuffleStep(codec.name, codec.to_config()["elementsize"])),
+    (FlatFilter, _flat_filter),
 ]
 
+_CHECKSUMS: list[tuple[type[BytesToBytes], str]] = [
+    (Crc32cCodec, "crc32c"),
+    (CRC32, "crc32"),
+    (Adler32, "adler32"),
+]
 
-def device_step(codec: BytesToBytes) -> DeviceStep | None:
-    """The step of a codec on the device, None where there is none."""
-    for kind, make in _STEPS:
+_TRUSTING = (BloscCodec, GzipCodec, Zlib, ZstdCodec)
+"""Codecs that nvCOMP decodes without promising anything about damaged input."""
+
+
+def device_step(codec: BytesToBytes, *, exact: bool = True, wait: bool = True) -> DeviceStep | None:
+    """The step of a codec on the device, None where there is none.
+
+    Parameters
+    ----------
+    codec
+        A codec of a program, which knows its element size.
+    exact
+        Whether the decoded size is known; only checksums can do without.
+    wait
+        Whether a checksum must be compared before the next step decodes.
+    """
+    for kind, name in _CHECKSUMS:
+        if isinstance(codec, kind):
+            at_end = codec.to_v2_config()["location"] == "end"
+            return ChecksumStep(codec, name, at_end=at_end, wait=wait, exact=exact)
+    for kind, make in _STEPS if exact else ():
         if isinstance(codec, kind):
             return make(codec)
     return None
@@ -76,6 +126,10 @@ def _host_step(step: Step, note: str) -> HostStep:
 def make_steps(program: Program, *, on_host: Collection[str] = ()) -> list[DeviceStep]:
     """One step for every codec of a program, in the order of encoding: arrays, then bytes.
 
+    Decoded sizes are those of ``program.arrays`` (``spec.nbytes``) and ``program.steps``
+    (``limit``).  What comes out of the last step to be decoded are elements of
+    ``program.spec.dtype`` where there are array codecs, of the serializer's type otherwise.
+
     Parameters
     ----------
     program
@@ -84,14 +138,83 @@ def make_steps(program: Program, *, on_host: Collection[str] = ()) -> list[Devic
         Names of codecs that shall run on host threads.
     """
     found: list[DeviceStep] = []
-    for step in program.steps:
+    for i, (array_codec, spec) in enumerate(program.arrays):
+        found.append(_array_step(program, i, array_codec, spec, forced=array_codec.name in on_host))
+    for i, step in enumerate(program.steps):
         made = None
         if step.codec.name in on_host:
             note = "asked for"
-        elif not step.exact:
-            note = "the decoded size varies"
         else:
-            note = "no kernel and no library"
-            made = device_step(step.codec)
+            wait = any(isinstance(before.codec, _TRUSTING) for before in program.steps[:i])
+            made = device_step(step.codec, exact=step.exact, wait=wait)
+            note = _NO_KERNEL if step.exact else "the decoded size varies"
         found.append(made or _host_step(step, note))
+    for inner, outer in pairwise(found):
+        if isinstance(inner, HostStep) and isinstance(outer, HostStep):
+            outer.decoded_stay = inner.encoded_stay = True
     return found
+
+
+def verify_row(program: Program, encoded: U8) -> U8:
+    """Bytes of a chunk by the CPU codecs, for a row that a device reported as damaged.
+
+    Raises CodecError where the row is damaged; returns what the device should have made of it
+    otherwise, as elements of the serializer's type.
+    """
+    return program.decode_bytes(encoded)
+
+
+# ---- array codecs --------------------------------------------------------------------------------
+
+
+def _array_step(
+    program: Program, i: int, codec: ArrayToArray, spec: ChunkSpec, *, forced: bool
+) -> DeviceStep:
+    """The step of ``program.arrays[i]``."""
+    encoded = codec.encoded_spec(spec)
+    # Bytes between two array codecs are of the type that the inner one decodes to.
+    inner = encoded.dtype
+    if i + 1 == len(program.arrays) and isinstance(program.serializer, BytesCodec):
+        inner = program.serializer.stored_dtype(encoded.dtype)
+    made = None
+    if not forced and isinstance(codec, (Delta, FixedScaleOffset)):
+        decoded, stored = codec.stored_dtypes() or (spec.dtype, encoded.dtype)
+        made = filter_step(codec, ElementTypes(spec.dtype, decoded, stored, inner))
+    if made is not None and made.encodes:
+        return made
+
+    def decode(data: U8, _size: int, _out: U8 | None) -> U8:
+        if len(data) != encoded.nbytes:
+            raise CodecError(
+                "wrong size", codec=codec.name, expected=encoded.nbytes, actual=len(data)
+            )
+        array = _elements(data, inner).reshape(encoded.shape)
+        return np.ascontiguousarray(codec.decode(array, spec)).reshape(-1).view(np.uint8)
+
+    def encode(data: U8) -> U8:
+        array = codec.encode(_elements(data, spec.dtype).reshape(spec.shape), spec)
+        return np.ascontiguousarray(array, dtype=inner).reshape(-1).view(np.uint8)
+
+    host = HostStep(codec.name, decode, encode, note="asked for" if forced else _NO_KERNEL)
+    return host if made is None else _HostEncode(made, host)
+
+
+def _elements(data: U8, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    return (data if data.ctypes.data % dtype.alignment == 0 else data.copy()).view(dtype)
+
+
+class _HostEncode(DeviceStep):
+    """Decodes on the device; nothing there encodes."""
+
+    def __init__(self, step: DeviceStep, host: HostStep) -> None:
+        self.codec = step.codec
+        self.note = "encoded on host threads"
+        self._step, self._host = step, host
+
+    def decode(
+        self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
+    ) -> DeviceBatch:
+        return self._step.decode(runtime, batch, size, verdicts)
+
+    def encode(self, runtime: Runtime, batch: DeviceBatch) -> DeviceBatch:
+        return self._host.encode(runtime, batch)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from zarr_gpu import engine
 from zarr_gpu.config import ArrayConfig
-from zarr_gpu.devices import Device
+from zarr_gpu.devices import Device, get_device
 from zarr_gpu.errors import SelectionError
 from zarr_gpu.explain import Explanation, explain_read
 from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
@@ -64,6 +64,11 @@ class Selectable(ABC):
     @abstractmethod
     def order(self) -> str:
         """Memory order of results."""
+
+    @property
+    def worker(self) -> Device:
+        """The device that does the work: the CPU for what ``device`` cannot hold."""
+        return self.device if self.device.holds(self.layout.program) else get_device("cpu")
 
     @abstractmethod
     def check_writable(self) -> None:
@@ -175,6 +180,7 @@ class Selectable(ABC):
     ) -> Any:
         layout = self.layout
         plan = make_plan(selection, layout.grid)
+        device = self.worker
         dtype = self._dtype_of(fields)
         shape = (*plan.shape, *dtype.shape)
         work: Any = None
@@ -183,15 +189,15 @@ class Selectable(ABC):
                 raise ValueError(f"out has shape {out.shape}, the selection {shape}")
             if not np.can_cast(dtype.base, out.dtype, "same_kind"):
                 raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
-            work = _reshaped_view(out, (*plan.work_shape, *dtype.shape))
+            work = device.view(out, dtype, (*plan.work_shape, *dtype.shape))
         direct = work is not None
         if work is None:
-            work = self.device.output(plan.work_shape, dtype, self.order)
+            work = device.output(plan.work_shape, dtype, self.order)
         if plan.nitems:
             engine.read(
                 layout,
                 self.store,
-                self.device,
+                device,
                 plan,
                 work,
                 fields=fields,
@@ -234,7 +240,7 @@ class Selectable(ABC):
         """
         rest, _ = split_fields(selection)
         plan = make_plan(select(rest, self.shape), self.layout.grid)
-        return explain_read(self.layout, self.store, self.device, plan)
+        return explain_read(self.layout, self.store, self.worker, plan)
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -296,13 +302,16 @@ class Selectable(ABC):
         self.check_writable()
         dtype = self._dtype_of(fields)
         plan = make_plan(selection, self.layout.grid)
-        values = _broadcast(as_values(value, dtype), (*plan.shape, *dtype.shape))
+        device = self.worker
+        own = device.adopt(value)
+        values = device.upload(as_values(value, dtype)) if own is None else own
+        values = _broadcast(values, (*plan.shape, *dtype.shape))
         if not plan.nitems:
             return
         engine.write(
             self.layout,
             self.store,
-            self.device,
+            device,
             plan,
             values.reshape((*plan.work_shape, *dtype.shape)),
             fields=fields,
@@ -341,11 +350,3 @@ def _broadcast(values: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any]:
         raise ValueError(
             f"cannot assign an array of shape {values.shape} to a selection of shape {shape}"
         ) from err
-
-
-def _reshaped_view(out: npt.NDArray[Any], shape: Shape) -> npt.NDArray[Any] | None:
-    """``out`` in another shape, None where that would be a copy."""
-    if out.shape == shape:
-        return out
-    view = out.reshape(shape)
-    return view if np.may_share_memory(view, out) else None

@@ -28,10 +28,7 @@ import pytest
 from store_suite import in_child
 
 import zarr_gpu
-from zarr_gpu.storage.fsspec import FsspecStore
-from zarr_gpu.storage.local import LocalStore
-from zarr_gpu.storage.memory import MemoryStore
-from zarr_gpu.storage.zip import ZipStore
+from zarr_gpu.storage import FsspecStore, LocalStore, MemoryStore, ZipStore
 
 MIB = 2**20
 FDS = Path("/proc/self/fd")

@@ -147,6 +147,35 @@ def test_runs_of_rows_are_parts_of_all_rows(
     assert np.array_equal(some.complete, every.complete[lo : max(lo, lo + n)])
 
 
+@pytest.mark.parametrize(
+    ("index", "complete"),
+    [
+        ([0, 1, 2], [True]),
+        ([2, 0, 1, 1], [True]),
+        ([0, 0, 1], [False]),
+        ([0, 0, 0, 0], [False]),
+        ([4, 3, 3, 0, 1], [False, True]),  # the last chunk has two items
+        ([4, 4, 0, 2, 1], [True, False]),
+    ],
+)
+def test_repeated_items_count_once(index: list[int], complete: list[bool]):
+    plan = plan_of(select_orthogonal(index, (5,)), (3,), (5,))
+    assert plan.rows(0, 5).complete.tolist() == complete
+    pairs = (np.repeat(index, 2), np.tile([0, 1], len(index)))
+    plan = plan_of(select_coordinates(pairs, (5, 2)), (3, 2), (5, 2))
+    assert plan.rows(0, 5).complete.tolist() == complete
+    plan = plan_of(select_coordinates(pairs, (5, 3)), (3, 3), (5, 3))
+    assert not plan.rows(0, 5).complete.any()
+
+
+@pytest.mark.parametrize(("step", "complete"), [(1, True), (-1, True), (2, False), (-2, False)])
+def test_a_step_leaves_chunks_incomplete(step: int, complete: bool):
+    plan = plan_of(select_basic(slice(None, None, step), (9,)), (3,), (9,))
+    assert plan.rows(0, 5).complete.tolist() == [complete] * 3
+    plan = plan_of(select_basic(slice(None, None, step), (9,)), (1,), (9,))
+    assert plan.rows(0, 9).complete.all()
+
+
 # --------------------------------------------------------------------------------- hostile sizes
 
 

@@ -23,7 +23,8 @@ LEVELS = [
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|failures|keys|pool|spans)"),
-    (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards|storage\.opening"),
+    (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
+    (4, r"storage(\.opening)?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (5, r"locate|devices\.(base|staging|tables|[a-z]+_runtime)"),
     (6, r"devices(\.[^.]+)?"),
@@ -57,7 +58,7 @@ HEAVY = {
 
 ORACLES = {"zarr", "zarrs", "tensorstore"}
 
-LAZY = r"codecs\.registry|devices|"
+LAZY = r"codecs\.registry|devices|storage|"
 """Files that may import modules of ours inside functions, or by name."""
 
 

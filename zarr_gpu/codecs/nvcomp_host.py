@@ -43,7 +43,13 @@ _DECOMPRESS = {
     "Deflate": (4, 1, 1),
     "Gzip": (1, 1, 1),
 }
-_COMPRESS = (4, 8, 8)
+_COMPRESS = {
+    "LZ4": (1, 1, 2),
+    "Zstd": (4, 1, 1),
+    "Snappy": (1, 1, 1),
+    "Deflate": (1, 8, 8),
+    "Gzip": (1, 8, 8),
+}
 
 
 class DamagedStreamError(ValueError):
@@ -83,7 +89,7 @@ class HostLibrary:
         return 0
 
     def _compress_alignments(self, algorithm: str, opts: Options, found: Any) -> int:
-        _fill_in(found, _COMPRESS)
+        _fill_in(found, _COMPRESS[algorithm])
         return 0
 
     def _decompress_temp(
@@ -173,7 +179,8 @@ class HostLibrary:
     ) -> int:
         sources, targets = _read(in_ptrs, "u8", count), _read(out_ptrs, "u8", count)
         sizes = _read(in_bytes, "u8", count)
-        if (sources % _COMPRESS[0]).any() or (targets % _COMPRESS[1]).any() or temp % _COMPRESS[2]:
+        need = _COMPRESS[algorithm]
+        if (sources % need[0]).any() or (targets % need[1]).any() or temp % need[2]:
             return _MISALIGNED
         if sizes.max() > largest or largest > 1 << 24:
             return _INVALID_VALUE

@@ -28,7 +28,7 @@ LEVELS = [
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (5, r"locate|devices\.(base|staging|tables|[a-z]+_runtime)"),
     (6, r"devices(\.[^.]+)?"),
-    (7, r"engine"),
+    (7, r"engine|write_locks"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),
     (8, r"hierarchy|indexers|node_changes|nodes|older_arguments|selecting|trees"),
     (9, r"api(_[a-z]+)?|"),  # "" is zarr_gpu/__init__.py

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from zarr_gpu.locate import Locator
 from zarr_gpu.plan import Batch, Plan
 from zarr_gpu.shards import assemble, explode
 from zarr_gpu.storage.base import Store
+from zarr_gpu.write_locks import hold
 
 __all__ = ["located_batches", "read", "write"]
 
@@ -39,6 +41,9 @@ BATCH_ROWS = 8192
 
 SMALL_NBYTES = 256 << 10
 """Decoded bytes below which a read or write stays on the caller's thread."""
+
+MAX_LOCKED = 64
+"""Objects that a write locks one by one; a write of more locks the array."""
 
 GROUP_NBYTES = 128 << 20
 """Decoded bytes of the shards that are written together."""
@@ -198,7 +203,8 @@ def write(
 
     Chunks that ``values`` covers are not read first.  Chunks that end up holding nothing but the
     fill value are removed, unless ``write_empty_chunks``.  A shard is read and written as a whole,
-    once; the encoded bytes of chunks that are not touched are kept as they are.
+    once; the encoded bytes of chunks that are not touched are kept as they are.  Threads that write
+    parts of one object take turns; processes do not.
 
     Parameters
     ----------
@@ -228,10 +234,11 @@ def write(
         keep_fill_chunks=write_empty_chunks,
     )
     target = _Target(layout, store, device, plan, values, fields is None, make_lane)
-    if layout.levels:
-        _write_shards(target)
-    else:
-        _write_chunks(target)
+    with hold(store, layout.prefix, _changed_in_part(target)):
+        if layout.levels:
+            _write_shards(target)
+        else:
+            _write_chunks(target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +257,22 @@ class _Target:
         """(rows,) of a job: which chunks must be read first."""
         complete = job.batch.complete[job.lo : job.hi]
         return ~complete if self.whole_items else np.ones(len(complete), np.bool_)
+
+
+def _changed_in_part(target: _Target) -> list[str] | None:
+    """Keys of objects that are read before they are written; None where they are many."""
+    layout, plan = target.layout, target.plan
+    if layout.levels:
+        objects = list(islice(plan.objects(layout.chunks_per_object), MAX_LOCKED + 1))
+        many = len(objects) > MAX_LOCKED
+        return None if many else [layout.key(coords) for coords, _ in objects]
+    if target.whole_items and all(s.whole.all() for s in plan.sets):
+        return []
+    if plan.nchunks > BATCH_ROWS:
+        return None
+    batch = plan.rows(0, plan.nchunks)
+    partial = batch.coords[~batch.complete] if target.whole_items else batch.coords
+    return None if len(partial) > MAX_LOCKED else layout.keys(partial)
 
 
 def _write_chunks(target: _Target) -> None:

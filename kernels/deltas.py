@@ -29,8 +29,6 @@ SIGNATURES = {
 }
 
 _1 = np.uint64(1)
-_32 = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ZERO = np.uint64(0)
 
@@ -43,18 +41,6 @@ def _wide(value: Any, width: int, signed: int) -> Any:
         if (x >> (bits - _1)) & _1 != _ZERO:
             x = x | (_ALL << bits)
     return x
-
-
-def _plus(a: Any, b: Any) -> Any:
-    """The sum modulo 2**64, in halves: what would overflow, Python's simulator warns of."""
-    low = (a & _LOW) + (b & _LOW)
-    high = (a >> _32) + (b >> _32) + (low >> _32)
-    return ((high & _LOW) << _32) | (low & _LOW)
-
-
-def _minus(a: Any, b: Any) -> Any:
-    """The difference modulo 2**64."""
-    return _plus(_plus(a, b ^ _ALL), _1)
 
 
 def _kept(value: Any, width: int) -> Any:
@@ -74,8 +60,6 @@ def _bad_row(nsrc: int, ndst: int, a: int, b: int, n: int) -> int:
 
 
 register_jitable(_wide)
-register_jitable(_plus)
-register_jitable(_minus)
 register_jitable(_kept)
 register_jitable(_bad_row)
 
@@ -106,7 +90,7 @@ def delta_sums(
         begin = (v - row * tpr) * part
         total = np.uint64(0)
         for i in range(begin, min(begin + part, n)):
-            total = _plus(total, _wide(src[a + i], width, signed))
+            total = total + _wide(src[a + i], width, signed)
         sums[v] = total
 
 
@@ -145,9 +129,9 @@ def delta_decode(
         begin = (v - row * tpr) * part
         total = np.uint64(0)
         for before in range(row * tpr, v):
-            total = _plus(total, sums[before])
+            total = total + np.uint64(sums[before])
         for i in range(begin, min(begin + part, n)):
-            total = _plus(total, _wide(src[a + i], width, signed))
+            total = total + _wide(src[a + i], width, signed)
             dst[b + i] = _kept(total, into)
 
 
@@ -222,7 +206,7 @@ def delta_encode(
         for i in range(v - row * tpr, n, tpr):
             x = _wide(src[a + i], width, signed)
             if i > 0:
-                x = _minus(x, _wide(src[a + i - 1], width, signed))
+                x = x - _wide(src[a + i - 1], width, signed)
                 x = _wide(_kept(x, width), width, signed)
                 dst[b + i] = _kept(x, into)
             else:

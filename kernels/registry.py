@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Kernel", "get", "names"]
 
 _MODULES = {
@@ -104,9 +106,10 @@ class Kernel:
     def cuda(self) -> Any:
         """The CUDA kernel: ``kernel.cuda[blocks, threads, stream](*args)``."""
         if self._cuda is None:
-            from numba import cuda
+            from numba import config, cuda
 
-            self._cuda = cuda.jit(cache=True)(self.entry())
+            made = cuda.jit(cache=True)(self.entry())
+            self._cuda = _Simulated(made) if config.ENABLE_CUDASIM else made
         return self._cuda
 
     @property
@@ -151,16 +154,20 @@ class Kernel:
 
     def entry(self) -> Any:
         """The Python function that becomes the CUDA kernel: finds its thread, calls the body."""
-        from numba import cuda
+        from numba import config, cuda
 
         body = self.body
         code = body.__code__
         args = ", ".join(self.arguments)
-        text = f"def {self.name}({args}):\n body(cuda.grid(1), cuda.gridsize(1), {args})\n"
+        call = f"body(cuda.grid(1), cuda.gridsize(1), {args})"
+        if config.ENABLE_CUDASIM:  # Python's numbers warn where those of a machine wrap around
+            call = f"with errstate(all='ignore'): {call}"
+        text = f"def {self.name}({args}):\n {call}\n"
         space = {
             "__name__": self._module().__name__,
-            "cuda": cuda,
             "body": cuda.jit(device=True)(body),
+            "cuda": cuda,
+            "errstate": np.errstate,
         }
         # The file name is that of the body: there Numba keeps its disk cache, and whether the
         # cache is still good it tells by the age of that file.
@@ -182,6 +189,25 @@ class Kernel:
 
         modules = (blosc, checksums, deltas, moves, packing, scales, shuffles, streams)
         return next(m for m in modules if m.__name__.endswith("." + self._module_name))
+
+
+class _Simulated:
+    """A kernel of the simulator that works on the very arrays it is given.
+
+    The simulator itself copies every array in and out, which breaks arguments that share memory.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+
+    def __getitem__(self, configuration: Any) -> Callable[..., None]:
+        from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+        def run(*args: Any) -> None:
+            wrapped = [FakeCUDAArray(a) if isinstance(a, np.ndarray) else a for a in args]
+            self._kernel[configuration](*wrapped)
+
+        return run
 
 
 _NUMBA_NAMES = {

@@ -7,7 +7,7 @@ All arithmetic is in float64, rounded to float32 after every step where NumPy co
 (``single``): for one sum, difference, product or quotient that gives the same bits.  ``kind`` tells
 what ``dst`` holds: 0 floats, 1 signed and 2 unsigned integers.  Integers are passed as unsigned
 types of their width where they are written.  Floats that an integer cannot hold become what NumPy
-makes of them on x86-64.
+makes of them on x86-64 (for uint32, what it makes of single values: of many it makes others).
 
 Imports NumPy and Numba only; reached through ``registry``.
 """

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +76,7 @@ class Lane(ABC):
 class Device(ABC):
     """A place where chunks are decoded and results live."""
 
-    kind: ClassVar[str]
+    kind: str
 
     @property
     def name(self) -> str:

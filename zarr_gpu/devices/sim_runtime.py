@@ -2,8 +2,8 @@
 
 Device memory is NumPy's, streams are nothing, and kernels run on the host: in Numba's CUDA
 simulator where it is switched on (``NUMBA_ENABLE_CUDASIM=1`` in the environment before Numba is
-imported), else as bounds-checked compiled functions.  Device memory is filled with a pattern when it
-is made, so that bytes which nothing wrote are seen.
+imported), else as bounds-checked compiled functions.  Device memory is filled with a pattern when
+it is made, so that bytes which nothing wrote are seen.
 """
 
 from __future__ import annotations

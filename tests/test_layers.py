@@ -26,7 +26,7 @@ LEVELS = [
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.opening)?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
-    (5, r"locate|write_locks|devices\.(base|staging|tables|[a-z]+_runtime)"),
+    (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify|[a-z]+_runtime)"),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine|write_locks"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),

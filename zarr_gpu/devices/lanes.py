@@ -1,0 +1,293 @@
+"""The lane of a device that works on batches: one job is one batch.
+
+The encoded bytes of a job cross to the device in one copy, every codec runs once over all its rows,
+one kernel places all its items.  Nothing is known per chunk but numbers in tables, and the host
+never waits for the device within a job; what the steps found wrong is read back once, at the end,
+and becomes an error that names the key.
+
+Imports the steps, staging and tables; made by the CUDA device.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zarr_gpu.codecs.chain import Program
+from zarr_gpu.codecs.device_steps import make_steps
+from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, dense
+from zarr_gpu.devices.base import Job, Lane
+from zarr_gpu.devices.staging import Staged, present_rows
+from zarr_gpu.devices.tables import ItemFormat, PlacementTables, item_format
+from zarr_gpu.errors import ChunkDecodeError, DeviceError
+from zarr_gpu.extents import Extents
+from zarr_gpu.plan import Plan
+
+__all__ = ["BatchLane", "require_format"]
+
+I64 = npt.NDArray[np.int64]
+U8 = npt.NDArray[np.uint8]
+
+STATUS = {
+    1: "the data are damaged",
+    2: "the data want to become larger",
+    3: "the checksum differs",
+}
+
+
+class BatchLane(Lane):
+    """Decodes and encodes the jobs of one read or write, one after the other."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        program: Program,
+        plan: Plan,
+        fill_value: Any,
+        keep_fill_chunks: bool,
+    ) -> None:
+        self.runtime = runtime
+        self.program = program
+        self.plan = plan
+        self.keep_fill_chunks = keep_fill_chunks
+        self.format = require_format(program)
+        self.steps: list[DeviceStep] = make_steps(program)
+        # Decoded sizes of the steps, in the order of encoding.
+        self.sizes = [spec.nbytes for _, spec in program.arrays]
+        self.sizes += [step.limit for step in program.steps]
+        self.nbytes = program.spec.nbytes
+        self._fill_value = fill_value
+        self._fill: dict[bool, Any] = {}
+        self._tables: tuple[PlacementTables, Any, Any] | None = None
+        self._pending: list[tuple[Job, I64, Verdicts]] = []
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def decode(self, job: Job, extents: Extents, out: Any) -> None:
+        present = present_rows(extents)
+        verdicts = Verdicts()
+        base = np.full(job.hi - job.lo, -1, np.int64)
+        if len(present):
+            rows = self._decode_rows(extents, present, verdicts)
+            base[present] = rows.offset // self.format.unit.itemsize
+            base[present[list(verdicts.on_host)]] = -1
+            chunks = self._units(rows.base)
+        else:
+            chunks = self._units(self.runtime.empty(16))
+        if self._tables is None:
+            strides = tuple(s // self.format.unit.itemsize for s in out.strides)
+            self._tables = self._upload_tables(strides, last_only=False)
+        status = self._place("scatter", job, base, chunks, self._flat(out))
+        verdicts.watch("placing", status, np.arange(len(base)))
+        self._pending.append((job, present, verdicts))
+
+    def _decode_rows(self, extents: Extents, rows: I64, verdicts: Verdicts) -> DeviceBatch:
+        """Rows of the serialised chunks, aligned to units."""
+        staged: Staged = extents.base
+        batch = DeviceBatch(
+            staged.device, extents.offset[rows], extents.nbytes[rows], host=staged.host
+        )
+        for step, size in zip(reversed(self.steps), reversed(self.sizes), strict=True):
+            batch = step.decode(self.runtime, batch, size, verdicts)
+        if not self.steps:
+            for row in np.flatnonzero(batch.nbytes != self.nbytes).tolist():
+                verdicts.refuse(
+                    row,
+                    self.program.serializer.name,
+                    "wrong size",
+                    expected=self.nbytes,
+                    actual=int(batch.nbytes[row]),
+                )
+        return self._aligned(batch)
+
+    def _aligned(self, batch: DeviceBatch) -> DeviceBatch:
+        if not (batch.offset % self.format.unit.itemsize).any():
+            return batch
+        offset, total = dense(batch.nbytes)
+        base = self.runtime.empty(total)
+        self._copy(batch, base, offset)
+        return DeviceBatch(base, offset, batch.nbytes)
+
+    def _copy(self, batch: DeviceBatch, target: Any, offset: I64) -> None:
+        runtime = self.runtime
+        src, dst, size = runtime.upload_tables([batch.offset, offset, batch.nbytes])
+        status = self._status(len(batch))
+        runtime.launch_rows("copy_segments", len(batch), batch.base, src, target, dst, size, status)
+
+    def _place(self, kernel: str, job: Job, base: I64, chunks: Any, flat: Any) -> Any:
+        """Launch ``scatter`` or ``gather`` for the rows of a job; their statuses."""
+        if self._tables is None:
+            raise DeviceError("placing before its tables were made")
+        tables, src_tab, dst_tab = self._tables
+        start, count = tables.placements(job.batch.index[job.lo : job.hi])
+        runtime, form = self.runtime, self.format
+        base_, start_, count_ = runtime.upload_tables([base, start, count])
+        status = self._status(len(base))
+        args = [chunks, base_, start_, count_, tables.nsets, src_tab, dst_tab]
+        args += [form.units, int(form.swap)]
+        if kernel == "scatter":
+            args.append(self._fill_units(stored=False))
+        runtime.launch_rows(kernel, len(base), *args, flat, status)
+        return status
+
+    def _upload_tables(
+        self, strides: tuple[int, ...], *, last_only: bool
+    ) -> tuple[PlacementTables, Any, Any]:
+        tables = PlacementTables(
+            self.plan, self.program, self.format.units, strides, last_only=last_only
+        )
+        src, dst = self.runtime.upload_tables([tables.src, tables.dst])
+        return tables, src, dst
+
+    def _units(self, raw: Any) -> Any:
+        """A byte buffer in units; a tail shorter than one is left out."""
+        size = self.format.unit.itemsize
+        return raw[: len(raw) // size * size].view(self.format.unit)
+
+    def _flat(self, array: Any) -> Any:
+        """The memory of a contiguous array in units."""
+        order = array if array.flags.c_contiguous else array.T
+        return order.reshape(-1).view(self.format.unit)
+
+    def _fill_units(self, *, stored: bool) -> Any:
+        if stored not in self._fill:
+            bits = self.format.fill_units(self._fill_value, stored=stored)
+            self._fill[stored] = self.runtime.upload(bits)
+        return self._fill[stored]
+
+    def _status(self, rows: int) -> Any:
+        return self.runtime.xp.zeros(rows, np.int32)
+
+    def finish(self) -> None:
+        """Read back what went wrong, once; raise for the first damaged chunk."""
+        pending, self._pending = self._pending, []
+        for job, present, verdicts in pending:
+            if verdicts.on_host:
+                row = min(verdicts.on_host)
+                codec, message, expected, actual = verdicts.on_host[row]
+                raise _damaged(job, int(present[row]), codec, message, expected, actual)
+        watched = [
+            (job, present, codec, status, rows)
+            for job, present, verdicts in pending
+            for codec, status, rows in verdicts.on_device
+        ]
+        if not watched:
+            return
+        joined = self.runtime.download(self.runtime.xp.concatenate([w[3] for w in watched]))
+        at = 0
+        for job, present, codec, _, rows in watched:
+            bad = np.flatnonzero(joined[at : at + len(rows)])
+            if len(bad):
+                row = int(rows[bad[0]])
+                code = int(joined[at + bad[0]])
+                where = row if codec == "placing" else int(present[row])
+                message = STATUS.get(code, f"status {code}")
+                raise _damaged(job, where, codec, message, None, None)
+            at += len(rows)
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    def encode(self, job: Job, existing: Extents | None, values: Any) -> list[U8 | None]:
+        rows = job.hi - job.lo
+        sizes = np.full(rows, self.nbytes, np.int64)
+        offset, total = dense(sizes)
+        chunks = self.runtime.empty(total)
+        self._start_chunks(job, existing, chunks, offset)
+        flat, strides = self._values(values)
+        if self._tables is None:
+            self._tables = self._upload_tables(strides, last_only=True)
+        base = offset // self.format.unit.itemsize
+        self._place("gather", job, base, self._units(chunks), flat)
+        kept = np.arange(rows)
+        if not self.keep_fill_chunks:
+            kept = np.flatnonzero(~self._all_fill(chunks, offset))
+        result: list[U8 | None] = [None] * rows
+        if len(kept):
+            batch = DeviceBatch(chunks, offset[kept], sizes[kept])
+            for step in self.steps:
+                batch = step.encode(self.runtime, batch)
+            for row, data in zip(kept.tolist(), self._bring_home(batch), strict=True):
+                result[row] = data
+        return result
+
+    def _start_chunks(self, job: Job, existing: Extents | None, chunks: Any, offset: I64) -> None:
+        """Fill value, and over it what is stored of chunks that are written only in part."""
+        runtime, unit = self.runtime, self.format.unit.itemsize
+        count = np.full(len(offset), self.nbytes // unit, np.int64)
+        base, count_ = runtime.upload_tables([offset // unit, count])
+        pattern = self._fill_units(stored=True)
+        status = self._status(len(offset))
+        runtime.launch_rows(
+            "fill_rows",
+            len(offset),
+            self._units(chunks),
+            base,
+            count_,
+            pattern,
+            self.format.units,
+            status,
+        )
+        if existing is None:
+            return
+        present = present_rows(existing)
+        if not len(present):
+            return
+        verdicts = Verdicts()
+        old = self._decode_rows(existing, present, verdicts)
+        self._pending.append((job, present, verdicts))
+        self.finish()  # nothing may be written over a chunk that could not be read
+        self._copy(old, chunks, offset[present])
+
+    def _values(self, values: Any) -> tuple[Any, tuple[int, ...]]:
+        """(flat memory in units, strides in units) of values in the type of results."""
+        xp, form = self.runtime.xp, self.format
+        values = values.astype(form.result, copy=False)
+        if values.size and not any(values.strides):  # one value for all
+            one = xp.ascontiguousarray(values.reshape(-1)[:1])
+            return one.view(form.unit), (0,) * values.ndim
+        values = xp.ascontiguousarray(values)
+        strides = tuple(s // form.unit.itemsize for s in values.strides)
+        return values.reshape(-1).view(form.unit), strides
+
+    def _all_fill(self, chunks: Any, offset: I64) -> npt.NDArray[np.bool_]:
+        """(rows,) which chunks hold nothing but fill value, bit by bit."""
+        form, rows = self.format, len(offset)
+        items = self.nbytes // form.unit.itemsize
+        stride = (int(offset[1]) if rows > 1 else len(chunks)) // form.unit.itemsize
+        grid = self._units(chunks)[: rows * stride].reshape(rows, stride)[:, :items]
+        pattern = self._fill_units(stored=True)
+        same = grid.reshape(rows, items // form.units, form.units) == pattern
+        flags: npt.NDArray[np.bool_] = self.runtime.download(same.all(axis=(1, 2)))
+        return flags
+
+    def _bring_home(self, batch: DeviceBatch) -> list[U8]:
+        """Encoded rows on the host, in one copy."""
+        offset, total = dense(batch.nbytes)
+        packed = self.runtime.empty(total)
+        self._copy(batch, packed, offset)
+        host = self.runtime.download(packed)
+        pairs = zip(offset.tolist(), batch.nbytes.tolist(), strict=True)
+        return [host[start : start + size] for start, size in pairs]
+
+
+def _damaged(
+    job: Job, row: int, codec: str, message: str, expected: int | None, actual: int | None
+) -> ChunkDecodeError:
+    key = job.key(job.lo + row)
+    return ChunkDecodeError(
+        f"chunk {key!r} cannot be decoded by {codec!r}: {message}",
+        key=key,
+        codec=codec,
+        expected=expected,
+        actual=actual,
+    )
+
+
+def require_format(program: Program) -> ItemFormat:
+    """How items are moved.  Raises DeviceError for types that a device cannot hold."""
+    form = item_format(program)
+    if form is None:
+        raise DeviceError(f"items of {program.spec.dtype} cannot be held by a device")
+    return form

@@ -10,7 +10,6 @@ Imports the codecs concerned, the device helpers and the protocol of runtimes; u
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +23,9 @@ from zarr_gpu.codecs.fixedscaleoffset import FixedScaleOffset
 from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, dense
 from zarr_gpu.errors import CodecError
 
-__all__ = ["ElementTypes", "ShuffleStep", "filter_step"]
+__all__ = ["ElementStep", "ElementTypes", "ShuffleStep", "filter_step"]
 
 I64 = npt.NDArray[np.int64]
-
-_KINDS = {"f": 0, "i": 1, "u": 2}
-_EXACT = 1 << 53  # whole numbers up to this are floats as well
 
 
 class _FixedStep(DeviceStep):
@@ -133,192 +129,126 @@ def _foreign(bytes_: np.dtype[Any], own: np.dtype[Any]) -> bool:
     return chosen.newbyteorder("=") != chosen
 
 
-class _ElementStep(_FixedStep):
-    """An element-wise codec; subclasses launch the kernels."""
+class ElementStep(_FixedStep):
+    """Delta or fixedscaleoffset; the rules name the kernels.
 
-    def __init__(self, codec: str, types: ElementTypes, *, encodes: bool) -> None:
+    Parameters
+    ----------
+    codec
+        Its name.
+    types
+        Types on both sides.
+    decoding, encoding
+        Which kernels do it; where ``encoding`` is None, nothing here encodes.
+    """
+
+    def __init__(
+        self, codec: str, types: ElementTypes, decoding: Any, encoding: Any | None
+    ) -> None:
         self.codec = codec
-        self.encodes = encodes
-        self.types = types
-        self.decoded, self.stored = types.decoded, types.stored
+        self.encodes = encoding is not None
+        self._types, self._decoding, self._encoding = types, decoding, encoding
 
     def decode(
         self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
     ) -> DeviceBatch:
-        stored_size = size // self.decoded.itemsize * self.stored.itemsize
-        rows = self._check(batch, stored_size, verdicts)
+        types = self._types
+        decoded, stored = types.decoded.itemsize, types.stored.itemsize
+        rows = self._check(batch, size // decoded * stored, verdicts)
         out = Output.make(runtime, len(batch), size)
         if not len(rows) or not size:
             return out.batch()
-        batch = on_device(runtime, batch)
-        src, start = _typed(
-            *(runtime, batch.base, batch.offset[rows], batch.nbytes[rows]),
-            *(self.stored, self.types.swap_inner),
-        )
-        items = np.full(len(rows), size // self.decoded.itemsize, np.int64)
-        target = out.offset[rows] // self.decoded.itemsize
-        tables = runtime.upload_tables([start, target, items])
-        status = status_of(runtime, len(rows))
-        self._decode(runtime, src, _unsigned(out.base, self.decoded), tables, status)
-        if self.types.swap_outer:
-            _turn(runtime, out.base, self.decoded, tables[1], tables[2])
+        source = (on_device(runtime, batch).base, batch.offset[rows], batch.nbytes[rows])
+        target = (out.base, out.offset[rows])
+        swaps = (types.swap_inner, types.swap_outer)
+        status = _run(runtime, self._decoding, source, target, swaps)
         verdicts.watch(self.codec, status, rows)
         return out.batch()
 
     def encode(self, runtime: Runtime, batch: DeviceBatch) -> DeviceBatch:
-        items = batch.nbytes // self.decoded.itemsize
-        nbytes = items * self.stored.itemsize
+        types = self._types
+        nbytes = batch.nbytes // types.decoded.itemsize * types.stored.itemsize
         offset, total = dense(nbytes)
         out = runtime.empty(total)
-        count = len(batch)
-        if not total:
-            return DeviceBatch(out, offset, nbytes)
-        batch = on_device(runtime, batch)
-        src, start = _typed(
-            *(runtime, batch.base, batch.offset, batch.nbytes),
-            *(self.decoded, self.types.swap_outer),
-        )
-        tables = runtime.upload_tables([start, offset // self.stored.itemsize, items])
-        status = status_of(runtime, count)
-        self._encode(runtime, src, _unsigned(out, self.stored), tables, status)
-        if runtime.download(status).any():
-            raise CodecError(f"cannot store {self.decoded} as {self.stored}", codec=self.codec)
-        if self.types.swap_inner:
-            _turn(runtime, out, self.stored, tables[1], tables[2])
+        if total:
+            source = (on_device(runtime, batch).base, batch.offset, batch.nbytes)
+            swaps = (types.swap_outer, types.swap_inner)
+            status = _run(runtime, self._encoding, source, (out, offset), swaps)
+            if runtime.download(status).any():
+                message = f"cannot store {types.decoded} as {types.stored}"
+                raise CodecError(message, codec=self.codec)
         return DeviceBatch(out, offset, nbytes)
 
-    @abstractmethod
-    def _decode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        """From native ``stored`` to ``decoded``, integers as unsigned ones in ``dst``."""
 
-    @abstractmethod
-    def _encode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        """From native ``decoded`` to ``stored``."""
+def _run(
+    runtime: Runtime,
+    rule: Any,
+    source: tuple[Any, I64, I64],
+    target: tuple[Any, I64],
+    swaps: tuple[bool, bool],
+) -> Any:
+    """Run the kernel of a rule over rows; the statuses.
 
-
-def _unsigned(base: Any, dtype: np.dtype[Any]) -> Any:
-    """A byte buffer as elements; integers as unsigned ones of their width."""
-    if dtype.kind != "f":
-        dtype = np.dtype(f"u{dtype.itemsize}")
-    return base.view(dtype.newbyteorder("="))
-
-
-def _typed(
-    runtime: Runtime, base: Any, offset: I64, nbytes: I64, dtype: np.dtype[Any], swap: bool
-) -> tuple[Any, I64]:
-    """(elements in the machine's byte order, first element of every row); copies if it must."""
-    size = dtype.itemsize
-    if swap or (offset % size).any():
+    ``source``: buffer, offset and bytes of the rows; ``target``: buffer and offset, dense;
+    ``swaps``: whether either is in the other byte order.
+    """
+    base, offset, nbytes = source
+    out, out_offset = target
+    swap_source, swap_target = swaps
+    width = rule.src.itemsize
+    if swap_source or (offset % width).any():
         places, total = dense(nbytes)
         other = runtime.empty(total)
         copy_rows(runtime, base, offset, other, places, nbytes)
         base, offset = other, places
-    start = offset // size
-    typed = base[: len(base) // size * size].view(dtype.newbyteorder("="))
-    if swap:
-        _turn(runtime, base, dtype, *runtime.upload_tables([start, nbytes // size]))
-    return typed, start
+    count, tpr = len(offset), runtime.threads_per_row
+    tables = [offset // width, out_offset // rule.dst.itemsize, nbytes // width]
+    start, into, items = runtime.upload_tables(tables)
+    status = status_of(runtime, count)
+    if swap_source:
+        _turn(runtime, base, width, start, items)
+    src = base[: len(base) // width * width].view(rule.src)
+    dst = out.view(rule.dst)
+    args = (src, dst, start, into, items, *rule.scalars)
+    if rule.kernel == "delta_decode":
+        sums = runtime.empty(8 * count * tpr).view(np.uint64)
+        if tpr > 1:
+            part = (src, start, items, *rule.scalars, sums, status)
+            runtime.launch_rows("delta_sums", count, *part)
+        runtime.launch_rows(rule.kernel, count, *args, sums, status)
+    elif rule.kernel == "delta_decode_float":
+        runtime.launch(rule.kernel, count, *args, status)
+    else:
+        runtime.launch_rows(rule.kernel, count, *args, status)
+    if swap_target:
+        _turn(runtime, out, rule.dst.itemsize, into, items)
+    return status
 
 
-def _turn(runtime: Runtime, base: Any, dtype: np.dtype[Any], start: Any, items: Any) -> None:
+def _turn(runtime: Runtime, base: Any, width: int, start: Any, items: Any) -> None:
     """Reverse the bytes of elements in place."""
-    units = base.view(np.dtype(f"u{dtype.itemsize}"))
+    units = base.view(np.dtype(f"u{width}"))
     status = status_of(runtime, len(start))
     runtime.launch_rows("byteswap", len(start), units, start, items, status)
 
 
-class _IntegerDelta(_ElementStep):
-    """Delta of integers, stored as integers."""
-
-    def _decode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        count, tpr = len(status), runtime.threads_per_row
-        start, target, items = tables
-        src = src.view(np.dtype(f"u{self.stored.itemsize}"))
-        signed = int(self.stored.kind == "i")
-        sums = runtime.empty(8 * count * tpr).view(np.uint64)
-        if tpr > 1:
-            runtime.launch_rows("delta_sums", count, src, start, items, signed, sums, status)
-        args = (src, dst, start, target, items, signed, sums, status)
-        runtime.launch_rows("delta_decode", count, *args)
-
-    def _encode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        src = src.view(np.dtype(f"u{self.decoded.itemsize}"))
-        signs = (int(self.decoded.kind == "i"), int(self.stored.kind == "i"))
-        runtime.launch_rows("delta_encode", len(status), src, dst, *tables, *signs, status)
-
-
-class _FloatDelta(_ElementStep):
-    """Delta of floats."""
-
-    def _decode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        single = int(np.result_type(self.stored, self.decoded).itemsize == 4)
-        args = (src, dst, *tables, single, status)
-        runtime.launch("delta_decode_float", len(status), *args)
-
-    def _encode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        single = int(self.decoded.itemsize == 4)
-        args = (src, dst, *tables, single, status)
-        runtime.launch_rows("delta_encode_float", len(status), *args)
-
-
-class _Scale(_ElementStep):
-    """Fixedscaleoffset where one of the two types is a float."""
-
-    def __init__(
-        self, codec: str, types: ElementTypes, scale: float, offset: float, *, encodes: bool
-    ) -> None:
-        super().__init__(codec, types, encodes=encodes)
-        self._scale, self._offset = float(scale), float(offset)
-
-    def _numbers(self, single: bool) -> tuple[float, float]:
-        if not single:
-            return self._scale, self._offset
-        with np.errstate(over="ignore"):
-            return float(np.float32(self._scale)), float(np.float32(self._offset))
-
-    def _run(self, kernel: str, runtime: Runtime, args: Any, source: Any, target: Any) -> None:
-        src, dst, tables, status = args
-        single = source.kind == "f" and source.itemsize == 4
-        scale, offset = self._numbers(single)
-        kind = _KINDS[target.kind]
-        numbers = (scale, offset, int(single), kind)
-        runtime.launch_rows(kernel, len(status), src, dst, *tables, *numbers, status)
-
-    def _decode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        args = (src, dst, tables, status)
-        self._run("fixedscaleoffset_decode", runtime, args, self.stored, self.decoded)
-
-    def _encode(self, runtime: Runtime, src: Any, dst: Any, tables: Any, status: Any) -> None:
-        args = (src, dst, tables, status)
-        self._run("fixedscaleoffset_encode", runtime, args, self.decoded, self.stored)
-
-
-_FLOAT_SUMS = {("f4", "f4"), ("f8", "f8"), ("f4", "f8"), ("i2", "f4"), ("i4", "f8")}
-_FLOAT_DIFFERENCES = {("f4", "f4"), ("f8", "f8"), ("f8", "f4"), ("f4", "f8")}
-
-
-def filter_step(codec: ArrayToArray, types: ElementTypes) -> _ElementStep | None:
+def filter_step(codec: ArrayToArray, types: ElementTypes) -> ElementStep | None:
     """The step of an element-wise codec, None where no kernel serves it."""
-    decoded, stored = types.decoded, types.stored
-    name, integers = codec.name, decoded.kind in "iu" and stored.kind in "iu"
-    if decoded.kind not in "iuf" or stored.kind not in "iuf":
-        return None
-    if decoded.itemsize > 8 or stored.itemsize > 8 or not _decodes(codec, decoded, stored):
-        return None
-    pair = (decoded.str[1:], stored.str[1:])
+    from zarr_gpu.kernels import rules
+
+    decoded, stored = types.decoded.newbyteorder("="), types.stored.newbyteorder("=")
     if isinstance(codec, Delta):
-        if integers:
-            return _IntegerDelta(name, types, encodes=True)
-        if pair[::-1] in _FLOAT_SUMS:
-            return _FloatDelta(name, types, encodes=pair in _FLOAT_DIFFERENCES)
-    if isinstance(codec, FixedScaleOffset) and not integers and "f2" not in pair:
-        scale: Any = codec.scale
-        offset: Any = codec.offset
-        if all(isinstance(x, float) or abs(x) <= _EXACT for x in (scale, offset)):
-            # NumPy takes an integer from integers in their own type.
-            encodes = decoded.kind == "f" or isinstance(offset, float)
-            return _Scale(name, types, scale, offset, encodes=encodes)
-    return None
+        decoding = rules.delta_decode(decoded, stored)
+        encoding = rules.delta_encode(decoded, stored)
+    elif isinstance(codec, FixedScaleOffset):
+        numbers = (codec.scale, codec.offset)
+        decoding = rules.scale_decode(decoded, stored, *numbers)
+        encoding = rules.scale_encode(decoded, stored, *numbers)
+    else:
+        return None
+    if decoding is None or not _decodes(codec, decoded, stored):
+        return None
+    return ElementStep(codec.name, types, decoding, encoding)
 
 
 def _decodes(codec: ArrayToArray, decoded: np.dtype[Any], stored: np.dtype[Any]) -> bool:

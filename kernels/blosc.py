@@ -58,12 +58,14 @@ def _header(src: Any, start: int, nbytes: int, expected: int) -> Any:
         return bad
     if size == 0:
         return (0, 0, 1, 0, -1)
+    if block < 1 or block > size or block > _LARGEST_BLOCK:
+        return bad
     if flags & 2 != 0:
         if size + _HEADER != nbytes:
             return bad
         blocks = (size + _PIECE - 1) // _PIECE
         return (_PIECE, blocks, 1, blocks, -1)
-    if src[start + 1] != 1 or block < 1 or block > size or block > _LARGEST_BLOCK:
+    if src[start + 1] != 1:
         return bad
     whole = size // block
     blocks = whole

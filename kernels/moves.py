@@ -21,6 +21,8 @@ from numba.extending import register_jitable
 
 # Products beyond this would not fit 64 bits; as a number of bytes no memory is that large.
 _HUGE = 1 << 62
+# Units of an item from which on the threads of a warp are busy with one item.
+_LONG = 32
 
 # Types of the arguments behind (tid, nthreads), for compiling ahead of time; see `registry`.
 SIGNATURES = {
@@ -73,8 +75,6 @@ def _move_row(
     swap: int,
     missing: bool,
     fill: Any,
-    chunk_status: int,
-    result_status: int,
 ) -> int:
     """One lane's part of one row; the status of the row as far as this lane sees it."""
     width = take.itemsize
@@ -95,7 +95,8 @@ def _move_row(
         count = set_count[first_set + s]
         if start < 0 or count < 0 or start > ntab - count:
             return 1
-        if s == nsets - 1:
+        # Long items are lines of their own; else the items of the last set make up a line.
+        if s == nsets - 1 and units < _LONG:
             inner = count
             last = start
         else:
@@ -107,6 +108,7 @@ def _move_row(
     if inner > _HUGE // units:
         return 1
     length = inner * units
+    outer = nsets if units >= _LONG or nsets == 0 else nsets - 1
 
     # Neighbouring lanes take neighbouring units of a line.  Groups of lanes share the lines: as
     # many groups as there are lines, down to 32 lanes (one transaction of memory), and fewer lanes
@@ -122,7 +124,7 @@ def _move_row(
         take_line = take_origin
         put_line = put_origin
         rest = line
-        for s in range(nsets - 2, -1, -1):
+        for s in range(outer - 1, -1, -1):
             count = set_count[first_set + s]
             above = rest // count
             entry = set_start[first_set + s] + rest - above * count
@@ -130,22 +132,25 @@ def _move_row(
             put_line += put_tab[entry]
             rest = above
         for k in range(lane % group, length, group):
-            item = k
-            unit = 0
-            if units > 1:
-                item = k // units
-                unit = k - item * units
-            a = take_line + unit
-            b = put_line + unit
-            if nsets > 0:
+            unit = k
+            a = take_line
+            b = put_line
+            if outer < nsets:
+                item = k
+                unit = 0
+                if units > 1:
+                    item = k // units
+                    unit = k - item * units
                 a += take_tab[last + item]
                 b += put_tab[last + item]
+            a += unit
+            b += unit
             if b < 0 or b >= nput:
-                status = result_status
+                status = 2
             elif missing:
                 put[b] = fill[unit if unit < nfill else unit % nfill]
             elif a < 0 or a >= ntake:
-                status = chunk_status
+                status = 1
             elif swap != 0:
                 put[b] = _swapped(take[a], width)
             else:
@@ -208,8 +213,6 @@ def scatter(
                     swap,
                     origin < 0,
                     fill,
-                    1,
-                    2,
                 )
             if bad != 0:
                 status[row] = bad
@@ -258,8 +261,6 @@ def gather(
                     swap,
                     False,
                     values,
-                    1,
-                    2,
                 )
             if bad != 0:
                 status[row] = bad

@@ -112,7 +112,7 @@ class Placing:
         self.nsets = nsets
         self.nplace = 4
         limit = scale.pick(5, 40 if nsets < 3 else 12)
-        self.units = int(rng.integers(1, 4))
+        self.units = int(rng.choice([1, 2, 3, 40]))
         self.chunk_shape = tuple(int(n) for n in rng.integers(1, limit, nsets))
         self.out_shape = tuple(n + 3 for n in self.chunk_shape)
         self.chunks = self.numbers(rng, unit, (3, *self.chunk_shape, self.units))
@@ -506,6 +506,8 @@ def check_headers(run: Run, data: np.ndarray, cname: bytes, block: int) -> None:
         for at in (4, 8, 12, 16, 16 + last):
             change(at, word)
         change(4, word, stored, 40)
+        if number != 1:
+            change(8, word, stored, 40)
         change(12, word, stored, 40)
         at = int.from_bytes(frame[16:20], "little")
         if number not in {0, 1}:

@@ -69,7 +69,7 @@ def test_no_rule_for_what_the_kernels_do_not_cover() -> None:
     assert rules.delta_decode(small, single) is None
     assert rules.delta_encode(single, small) is None
     assert rules.scale_encode(small, small, 2, 1) is None  # integers all the way, wrapping around
-    assert rules.scale_decode(single, small, 1000, 0) is None  # NumPy refuses 1000 as int8
+    assert rules.scale_encode(small, single, 1000, 200) is None  # NumPy refuses 200 as int8
     assert rules.scale_decode(double, small, 0, 0) is None
     assert rules.scale_decode(half, half, 2.0, 0.0) is None
     assert rules.scale_decode(double, small, 10**400, 0) is None

@@ -56,8 +56,8 @@ def item_format(program: Program) -> ItemFormat | None:
     if part not in (1, 2, 4, 8):
         return None
     native = dtype.newbyteorder("=")
-    # The last codec before the bytes may have changed the type; its bytes are swapped there.
-    stored = program.serializer.stored_dtype(program.serial_spec.dtype)
+    # Array codecs turn the bytes of what they take, and hand on elements of the chunk's own type.
+    stored = dtype if program.arrays else program.serializer.stored_dtype(dtype)
     swap = part > 1 and stored.newbyteorder("=") != stored
     return ItemFormat(np.dtype(f"u{part}"), dtype.itemsize // part, swap, native)
 

@@ -1,0 +1,10 @@
+"""The CUDA device on the host: kernels compiled with bounds checks."""
+
+from __future__ import annotations
+
+from device_suite import DeviceSuite, needs_numba
+
+
+@needs_numba
+class TestSim(DeviceSuite):
+    name = "sim:compiled"

@@ -23,6 +23,9 @@ SIGNATURES = {
 }
 
 _LOW = np.uint64(0xFF)
+_BYTE1 = np.uint64(0xFF00)
+_BYTE2 = np.uint64(0xFF0000)
+_BYTE3 = np.uint64(0xFF000000)
 _MASK7 = np.uint64(0x00AA00AA00AA00AA)
 _MASK14 = np.uint64(0x0000CCCC0000CCCC)
 _MASK28 = np.uint64(0x00000000F0F0F0F0)
@@ -74,31 +77,34 @@ def _spread(mem: Any, at: int, typesize: int) -> Any:
     return _eight(mem, at, 1)
 
 
-register_jitable(_transposed)
-register_jitable(_eight)
-register_jitable(_spread)
+def _spread_word(y: Any, typesize: int) -> Any:
+    """The same of the lowest bytes of a word."""
+    x = y & _LOW
+    if typesize == 8:
+        return x
+    if typesize == 4:
+        return x | ((y & _BYTE1) << _24)
+    if typesize == 2:
+        return x | ((y & _BYTE1) << _8) | ((y & _BYTE2) << _16) | ((y & _BYTE3) << _24)
+    return y
 
 
-def _at(
-    comp: Any,
-    scratch: Any,
-    split_src: Any,
-    split_raw: Any,
-    split_dst: Any,
-    first: int,
-    nsplits: int,
-    length: int,
-    q: int,
+def _plane_at(
+    split_src: Any, split_raw: Any, split_dst: Any, first: int, nsplits: int, plane: int, size: int
 ) -> Any:
-    """Byte ``q`` of the splits of a block, put together."""
+    """Where a plane of a block begins: place, and whether that is in ``comp``.
+
+    A split is a plane, or the only split holds them all, ``size`` bytes each.
+    """
     s = first
+    skip = 0
     if nsplits > 1:
-        j = q // length
-        s += j
-        q -= j * length
+        s += plane
+    else:
+        skip = plane * size
     if split_raw[s] != 0:
-        return comp[split_src[s] + q]
-    return scratch[split_dst[s] + q]
+        return split_src[s] + skip, True
+    return split_dst[s] + skip, False
 
 
 def _splits_fit(
@@ -123,8 +129,193 @@ def _splits_fit(
     return True
 
 
-register_jitable(_at)
+register_jitable(_transposed)
+register_jitable(_eight)
+register_jitable(_spread)
+register_jitable(_spread_word)
+register_jitable(_plane_at)
 register_jitable(_splits_fit)
+
+
+def _plain(
+    lane: int,
+    tpr: int,
+    comp: Any,
+    scratch: Any,
+    split_src: Any,
+    split_raw: Any,
+    split_dst: Any,
+    first: int,
+    nsplits: int,
+    begin: int,
+    n: int,
+    dst: int,
+    out: Any,
+    out_words: Any,
+    aligned: bool,
+) -> None:
+    """One lane's part of the bytes from ``begin`` on of a block that was not shuffled."""
+    length = n // nsplits
+    words = 0
+    if aligned and begin == 0 and (nsplits == 1 or length % 8 == 0):
+        words = n // 8
+    for w in range(lane, words, tpr):
+        j = 0
+        if nsplits > 1:
+            j = 8 * w // length
+        a, raw = _plane_at(split_src, split_raw, split_dst, first, nsplits, j, 0)
+        a += 8 * w - j * length
+        out_words[dst // 8 + w] = _eight(comp, a, 1) if raw else _eight(scratch, a, 1)
+    for o in range(max(8 * words, begin) + lane, n, tpr):
+        j = 0
+        if nsplits > 1:
+            j = o // length
+        a, raw = _plane_at(split_src, split_raw, split_dst, first, nsplits, j, 0)
+        a += o - j * length
+        out[dst + o] = comp[a] if raw else scratch[a]
+
+
+def _unshuffle(
+    lane: int,
+    tpr: int,
+    comp: Any,
+    scratch: Any,
+    split_src: Any,
+    split_raw: Any,
+    split_dst: Any,
+    first: int,
+    nsplits: int,
+    items: int,
+    ts: int,
+    dst: int,
+    out: Any,
+    out_words: Any,
+    aligned: bool,
+) -> None:
+    """One lane's part of the whole elements of a shuffled block."""
+    words = 0
+    if aligned and 8 % ts == 0:
+        words = items * ts // 8
+        per = 8 // ts
+        step = tpr * per
+        w = lane
+        while w < words:
+            x0 = np.uint64(0)
+            x1 = np.uint64(0)
+            x2 = np.uint64(0)
+            x3 = np.uint64(0)
+            four = w + 3 * tpr < words
+            for j in range(ts):
+                a, raw = _plane_at(split_src, split_raw, split_dst, first, nsplits, j, items)
+                a += w * per
+                shift = np.uint64(8 * j)
+                if raw:
+                    x0 |= _spread(comp, a, ts) << shift
+                    if four:
+                        x1 |= _spread(comp, a + step, ts) << shift
+                        x2 |= _spread(comp, a + 2 * step, ts) << shift
+                        x3 |= _spread(comp, a + 3 * step, ts) << shift
+                else:
+                    x0 |= _spread(scratch, a, ts) << shift
+                    if four:
+                        x1 |= _spread(scratch, a + step, ts) << shift
+                        x2 |= _spread(scratch, a + 2 * step, ts) << shift
+                        x3 |= _spread(scratch, a + 3 * step, ts) << shift
+            place = dst // 8 + w
+            out_words[place] = x0
+            w += tpr
+            if four:
+                out_words[place + tpr] = x1
+                out_words[place + 2 * tpr] = x2
+                out_words[place + 3 * tpr] = x3
+                w += 3 * tpr
+    for o in range(8 * words + lane, items * ts, tpr):
+        i = o // ts
+        a, raw = _plane_at(split_src, split_raw, split_dst, first, nsplits, o - i * ts, items)
+        out[dst + o] = comp[a + i] if raw else scratch[a + i]
+
+
+def _unbitshuffle(
+    lane: int,
+    tpr: int,
+    comp: Any,
+    scratch: Any,
+    split_src: Any,
+    split_raw: Any,
+    split_dst: Any,
+    first: int,
+    nsplits: int,
+    items: int,
+    ts: int,
+    dst: int,
+    out: Any,
+    out_words: Any,
+    aligned: bool,
+) -> None:
+    """One lane's part of the elements of a bit-shuffled block, a multiple of eight."""
+    octets = items // 8
+    if aligned and 8 % ts == 0:
+        # Eight elements are `ts` words.
+        skip = np.uint64(64 // ts % 64)
+        for g in range(lane, octets, tpr):
+            x0 = np.uint64(0)
+            x1 = np.uint64(0)
+            x2 = np.uint64(0)
+            x3 = np.uint64(0)
+            x4 = np.uint64(0)
+            x5 = np.uint64(0)
+            x6 = np.uint64(0)
+            x7 = np.uint64(0)
+            for j in range(ts):
+                a, raw = _plane_at(split_src, split_raw, split_dst, first, nsplits, j, items)
+                t = _eight(comp, a + g, octets) if raw else _eight(scratch, a + g, octets)
+                t = _transposed(t)
+                shift = np.uint64(8 * j)
+                x0 |= _spread_word(t, ts) << shift
+                if ts > 1:
+                    t = t >> skip
+                    x1 |= _spread_word(t, ts) << shift
+                if ts > 2:
+                    t = t >> skip
+                    x2 |= _spread_word(t, ts) << shift
+                    t = t >> skip
+                    x3 |= _spread_word(t, ts) << shift
+                if ts > 4:
+                    t = t >> skip
+                    x4 |= _spread_word(t, ts) << shift
+                    t = t >> skip
+                    x5 |= _spread_word(t, ts) << shift
+                    t = t >> skip
+                    x6 |= _spread_word(t, ts) << shift
+                    t = t >> skip
+                    x7 |= _spread_word(t, ts) << shift
+            place = dst // 8 + g * ts
+            out_words[place] = x0
+            if ts > 1:
+                out_words[place + 1] = x1
+            if ts > 2:
+                out_words[place + 2] = x2
+                out_words[place + 3] = x3
+            if ts > 4:
+                out_words[place + 4] = x4
+                out_words[place + 5] = x5
+                out_words[place + 6] = x6
+                out_words[place + 7] = x7
+    else:
+        # One byte of eight elements; neighbouring lanes take neighbouring bytes.
+        for v in range(lane, octets * ts, tpr):
+            g = v // ts
+            j = v - g * ts
+            a, raw = _plane_at(split_src, split_raw, split_dst, first, nsplits, j, items)
+            t = _eight(comp, a + g, octets) if raw else _eight(scratch, a + g, octets)
+            t = _transposed(t)
+            for r in range(8):
+                out[dst + (8 * g + r) * ts + j] = (t >> np.uint64(8 * r)) & _LOW
+
+
+register_jitable(_plain)
+register_jitable(_unshuffle)
+register_jitable(_unbitshuffle)
 
 
 def blosc_assemble(
@@ -170,130 +361,73 @@ def blosc_assemble(
         if n < 0 or dst < 0 or dst > len(out) - n:
             status[row] = 2
             continue
-        if ts < 1 or nsplits < 1 or n % nsplits != 0:
+        # A block is one split, or one per byte of an element.
+        if ts < 1 or nsplits < 1 or (nsplits > 1 and nsplits != ts) or n % nsplits != 0:
             status[row] = 1
             continue
-        length = n // nsplits
         if not _splits_fit(
-            len(comp), len(scratch), split_src, split_raw, split_dst, first, nsplits, length
+            len(comp), len(scratch), split_src, split_raw, split_dst, first, nsplits, n // nsplits
         ):
             status[row] = 1
             continue
         items = n // ts
-        octets = items // 8
-        if mode == 2 and items % 8 != 0:
-            mode = 0
-        if ts == 1 and mode == 1:
-            mode = 0
-
-        # Words: the lane's are `tpr` apart.
-        words = 0
-        if dst % 8 == 0 and dst // 8 <= len(out_words) - n // 8:
-            whole = nsplits == 1
-            if mode == 0:
-                if whole:
-                    words = n // 8
-            elif 8 % ts == 0 and (whole or nsplits == ts):
-                words = items * ts // 8
-        word0 = dst // 8
-        w = lane
-        if mode == 2:
-            per = 8 // ts if words > 0 else 1
-            while w < words:
-                item = w * per
-                word = np.uint64(0)
-                for j in range(ts):
-                    s = first
-                    q = item // 8
-                    if nsplits > 1:
-                        s += j
-                    else:
-                        q += 8 * j * octets
-                    if split_raw[s] != 0:
-                        x = _transposed(_eight(comp, split_src[s] + q, octets))
-                    else:
-                        x = _transposed(_eight(scratch, split_dst[s] + q, octets))
-                    if ts == 1:
-                        word = x
-                    else:
-                        x = x >> np.uint64(8 * (item % 8))
-                        for r in range(per):
-                            byte = (x >> np.uint64(8 * r)) & _LOW
-                            word |= byte << np.uint64(8 * (r * ts + j))
-                out_words[word0 + w] = word
-                w += tpr
-        elif words > 0:
-            # Plain bytes are one plane of elements of one byte.
-            planes = ts if mode == 1 else 1
-            per = 8 // planes
-            step = tpr * per
-            while w < words:
-                x0 = np.uint64(0)
-                x1 = np.uint64(0)
-                x2 = np.uint64(0)
-                x3 = np.uint64(0)
-                four = w + 3 * tpr < words
-                for j in range(planes):
-                    s = first
-                    a = w * per
-                    if nsplits > 1:
-                        s += j
-                    else:
-                        a += j * items
-                    shift = np.uint64(8 * j)
-                    if split_raw[s] != 0:
-                        a += split_src[s]
-                        x0 |= _spread(comp, a, planes) << shift
-                        if four:
-                            x1 |= _spread(comp, a + step, planes) << shift
-                            x2 |= _spread(comp, a + 2 * step, planes) << shift
-                            x3 |= _spread(comp, a + 3 * step, planes) << shift
-                    else:
-                        a += split_dst[s]
-                        x0 |= _spread(scratch, a, planes) << shift
-                        if four:
-                            x1 |= _spread(scratch, a + step, planes) << shift
-                            x2 |= _spread(scratch, a + 2 * step, planes) << shift
-                            x3 |= _spread(scratch, a + 3 * step, planes) << shift
-                out_words[word0 + w] = x0
-                w += tpr
-                if four:
-                    out_words[word0 + w] = x1
-                    out_words[word0 + w + tpr] = x2
-                    out_words[word0 + w + 2 * tpr] = x3
-                    w += 3 * tpr
-
-        # Bytes: what is left of the block, or all of it.
-        for o in range(8 * words + lane, n, tpr):
-            item = o // ts
-            j = o - item * ts
-            if mode == 2 and item < items:
-                x = np.uint64(0)
-                for k in range(8):
-                    q = (8 * j + k) * octets + item // 8
-                    byte = np.uint64(
-                        _at(
-                            comp,
-                            scratch,
-                            split_src,
-                            split_raw,
-                            split_dst,
-                            first,
-                            nsplits,
-                            length,
-                            q,
-                        )
-                    )
-                    bit = (byte >> np.uint64(item % 8)) & np.uint64(1)
-                    x |= bit << np.uint64(k)
-                out[dst + o] = x
-            else:
-                q = o
-                if mode == 1 and item < items:
-                    q = j * items + item
-                out[dst + o] = _at(
-                    comp, scratch, split_src, split_raw, split_dst, first, nsplits, length, q
-                )
+        aligned = dst % 8 == 0 and dst // 8 <= len(out_words) - n // 8
+        rest = 0
+        if mode == 1 and ts > 1:
+            rest = items * ts
+            _unshuffle(
+                lane,
+                tpr,
+                comp,
+                scratch,
+                split_src,
+                split_raw,
+                split_dst,
+                first,
+                nsplits,
+                items,
+                ts,
+                dst,
+                out,
+                out_words,
+                aligned,
+            )
+        elif mode == 2 and items % 8 == 0:
+            rest = items * ts
+            _unbitshuffle(
+                lane,
+                tpr,
+                comp,
+                scratch,
+                split_src,
+                split_raw,
+                split_dst,
+                first,
+                nsplits,
+                items,
+                ts,
+                dst,
+                out,
+                out_words,
+                aligned,
+            )
+        _plain(
+            lane,
+            tpr,
+            comp,
+            scratch,
+            split_src,
+            split_raw,
+            split_dst,
+            first,
+            nsplits,
+            rest,
+            n,
+            dst,
+            out,
+            out_words,
+            aligned,
+        )
 
 
 def shuffle_blocks(
@@ -330,9 +464,9 @@ def shuffle_blocks(
         done = 0
         if how == 1 and ts > 1:
             done = items * ts
-            for o in range(lane, done, tpr):
-                j = o // items
-                out[dst0 + o] = src[src0 + (o - j * items) * ts + j]
+            for j in range(ts):
+                for i in range(lane, items, tpr):
+                    out[dst0 + j * items + i] = src[src0 + i * ts + j]
         elif how == 2 and items % 8 == 0:
             done = items * ts
             octets = items // 8

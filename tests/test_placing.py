@@ -118,14 +118,32 @@ def test_a_scalar_fills_a_box():
         assert (out == 5).all()
 
 
-def test_points_in_front_of_the_axes_between_them():
-    """Index arrays on axes 0 and 2: their axis comes first in the result, last in the chunk."""
-    values = random_values(np.dtype("i4"), (5, 6, 7), 0)
-    index = ([4, 0, 4], slice(None, None, -1), [6, 1, 0])
-    selection = select_coordinates(index, values.shape)
-    plan = make_plan(selection, ChunkGrid.regular(values.shape, (2, 4, 3)))
-    got = read_with(plan, values, (2, 4, 3))
-    assert same(got, values[index])
+@pytest.mark.parametrize(
+    "index",
+    [
+        ([4, 0, 4], slice(None, None, -1), [6, 1, 0]),
+        (slice(None, None, -1), [4, 0, 4], slice(1, None, 2), [2, 0, 0]),
+        (slice(4), 3, slice(None), [2, 0, 0]),
+    ],
+)
+def test_points_in_front_of_the_axes_between_them(index: tuple[Any, ...]):
+    """The points' axis comes first in the result, but not in the chunk."""
+    shape = (5, 6, 7, 3)[: len(index)]
+    chunks = (2, 4, 3, 2)[: len(index)]
+    values = random_values(np.dtype("i4"), shape, 0)
+    selection = select_coordinates(index, shape)
+    plan = make_plan(selection, ChunkGrid.regular(shape, chunks))
+    assert same(read_with(plan, values, chunks), values[index])
+    room = np.zeros([-(-n // c) * c for n, c in zip(shape, chunks, strict=True)], "i4")
+    placer = Placer(plan)
+    new = random_values(np.dtype("i4"), plan.work_shape, 1)
+    for batch in plan.batches(7):
+        for coords, entries in zip(batch.coords.tolist(), batch.index.tolist(), strict=True):
+            src, dst = placer.boxes(entries)
+            put(room[chunk_box(coords, chunks)], src, take(new, dst))
+    expected = np.zeros_like(values)
+    expected[index] = new
+    assert same(room[tuple(slice(n) for n in shape)], expected)
 
 
 def test_an_array_without_axes():

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.base import ArrayToArray, ArrayToBytes, BytesToBytes, ChunkSpec, Codec
+from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.registry import get_codec_class
 from zarr_gpu.errors import CodecError, MetadataError, UnknownCodecError
 
@@ -217,6 +218,16 @@ class Program:
         return data
 
 
+def _check_endian(serializer: ArrayToBytes, dtype: np.dtype[Any]) -> None:
+    """Numbers of several bytes need a byte order; structured types of v2 carry their own."""
+    if not isinstance(serializer, BytesCodec) or serializer.endian is not None:
+        return
+    if dtype.names is None and dtype.newbyteorder("<") != dtype.newbyteorder(">"):
+        raise MetadataError(
+            f"codec 'bytes' needs `endian` for items of {dtype}", codec=serializer.name
+        )
+
+
 def compile_program(
     chain: Chain,
     spec: ChunkSpec,
@@ -253,6 +264,7 @@ def compile_program(
             arrays.append((codec, spec))
         spec = encoded
     serializer = chain.serializer.evolve(spec)
+    _check_endian(serializer, spec.dtype)
     size = serializer.encoded_size(spec)
     steps: list[Step] = []
     exact, limit = size is not None, variable_limit if size is None else size

@@ -5,28 +5,39 @@ the indexes of all shards of the batch are fetched in one request per level of n
 small, live on the host and are remembered for the length of one read only, so that a read never
 sees an index older than itself.
 
-Imports ``layout``, ``shards`` and ``storage.base``; used by the engine.
+Imports ``layout``; used by the engine.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.errors import DataError, ShardIndexError
-from zarr_gpu.extents import MISSING, REST, ByteRequest, HostMemory
+from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, HostMemory, Memory
 from zarr_gpu.layout import Layout
-from zarr_gpu.storage.base import Store
+from zarr_gpu.stages import staged
 
-__all__ = ["Locator"]
+__all__ = ["IndexSource", "Locator"]
 
 I64 = npt.NDArray[np.int64]
 _Name = tuple[int, str, int]
 
 INDEX_CACHE_BYTES = 32 * 2**20
 """Parsed indexes that one read may keep beyond those of the batch in hand."""
+
+
+class IndexSource(Protocol):
+    """What a locator asks of a store."""
+
+    def fetch(self, request: ByteRequest, memory: Memory) -> Extents:
+        """As ``Store.fetch``."""
+
+    def nbytes(self, key: str) -> int | None:
+        """As ``Store.nbytes``."""
 
 
 class Locator:
@@ -40,7 +51,7 @@ class Locator:
         Where shard indexes are fetched from.
     """
 
-    def __init__(self, layout: Layout, store: Store) -> None:
+    def __init__(self, layout: Layout, store: IndexSource) -> None:
         self.layout = layout
         self.store = store
         # (depth of nesting, key, offset of the shard in the object) -> (offset, nbytes) of its
@@ -54,6 +65,7 @@ class Locator:
         self._indexes.clear()
         self._cached = 0
 
+    @staged("locate")
     def locate(self, coords: I64) -> ByteRequest:
         """Byte ranges of chunks ``coords`` (n, ndim), in their order."""
         layout = self.layout

@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from zarr_gpu.grid import ChunkAxis, ChunkGrid
 from zarr_gpu.select import AxisLookup, AxisRange, Selection
+from zarr_gpu.stages import staged
 
 __all__ = ["AxisSet", "Batch", "Plan", "make_plan"]
 
@@ -207,6 +208,7 @@ class Plan:
             yield tuple(coords), index.reshape(math.prod(index.shape[:-1]), len(entries))
 
 
+@staged("plan")
 def make_plan(selection: Selection, grid: ChunkGrid) -> Plan:
     """Cut a selection along the chunk grid."""
     sets: list[AxisSet] = []

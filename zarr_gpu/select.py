@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from zarr_gpu.errors import BoundsError, SelectionError
 from zarr_gpu.grid import ChunkGrid
+from zarr_gpu.stages import staged
 
 __all__ = [
     "AxisLookup",
@@ -205,11 +206,13 @@ def _refuse(item: object, axis: int, allowed: str) -> SelectionError:
 # ----------------------------------------------------------------------------- modes
 
 
+@staged("select")
 def select_basic(selection: Any, shape: Shape) -> Selection:
     """Integers, slices with any step, ``...`` and ``None``."""
     return _per_axis(selection, shape, arrays=False)
 
 
+@staged("select")
 def select_orthogonal(selection: Any, shape: Shape) -> Selection:
     """As :func:`select_basic`; also lists, index arrays and boolean vectors, each on its axis."""
     return _per_axis(selection, shape, arrays=True)
@@ -260,6 +263,7 @@ def _vector(item: Any, axis: int, length: int) -> I64:
     return _wrap(array, axis, length)
 
 
+@staged("select")
 def select_coordinates(selection: Any, shape: Shape) -> Selection:
     """Index arrays that broadcast against each other, mixed with slices, as NumPy does it."""
     items = _expand(selection, len(shape))
@@ -340,6 +344,7 @@ def _check_mask(mask: npt.NDArray[Any], axis: int, shape: Shape) -> None:
             )
 
 
+@staged("select")
 def select_mask(mask: Any, shape: Shape) -> Selection:
     """The items where a boolean array of the array's own shape is true, in C order."""
     if isinstance(mask, tuple) and len(mask) == 1:
@@ -356,6 +361,7 @@ def select_mask(mask: Any, shape: Shape) -> Selection:
     return select_coordinates(array, shape)
 
 
+@staged("select")
 def select_blocks(selection: Any, grid: ChunkGrid) -> Selection:
     """Whole chunks by their position in the grid: integers and slices of step 1.
 
@@ -380,6 +386,7 @@ def select_blocks(selection: Any, grid: ChunkGrid) -> Selection:
     return select_basic(tuple(slices), grid.array_shape)
 
 
+@staged("select")
 def select(selection: Any, shape: Shape) -> Selection:
     """What ``array[selection]`` means.
 

@@ -28,6 +28,8 @@ def test_nested_reads_and_writes():
         "order": "F",
         "write_empty_chunks": False,
         "read_missing_chunks": True,
+        "strict": False,
+        "verify": False,
     }
     assert fresh["threads"] == 3
     assert fresh.to_dict()["array"]["order"] == "F"
@@ -96,6 +98,15 @@ def test_plain_calls_in_between_survive_the_end_of_a_block():
         {"json_indent": 1000},
         {"device": ""},
         {"decode.max_variable_bytes": 0},
+        {"array.verify": "some"},
+        {"array.strict": 1},
+        {"gpu.job_bytes": 0},
+        {"gpu.slots": 0},
+        {"gpu.readers": True},
+        {"gpu.staging": "gds"},
+        {"gpu.host_rule": None},
+        {"gpu.host_below_streams": -1},
+        {"gpu.host_stream_bytes": 1.5},
         {"array.write_empty_chunks": 1},
         {3: 4},
     ],
@@ -125,6 +136,8 @@ def test_environment(monkeypatch):
         "order": "F",
         "write_empty_chunks": True,
         "read_missing_chunks": True,
+        "strict": False,
+        "verify": False,
     }
     assert fresh.get("threads") == 4
     assert fresh.get("json_indent") is None
@@ -155,6 +168,8 @@ def test_array_config():
             "order": "F",
             "write_empty_chunks": True,
             "read_missing_chunks": True,
+            "strict": False,
+            "verify": False,
         }
     given = ArrayConfig(read_missing_chunks=False)
     assert ArrayConfig.parse(given) is given

@@ -47,11 +47,13 @@ if TYPE_CHECKING:
     )
     from zarr_gpu.array import Array
     from zarr_gpu.config import ArrayConfig, config
+    from zarr_gpu.devices.cache import DeviceCache
     from zarr_gpu.group import Group
 
 __all__ = [
     "Array",
     "ArrayConfig",
+    "DeviceCache",
     "Group",
     "__version__",
     "array",
@@ -93,7 +95,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = frozenset(["codecs", "errors", "storage"])
-_ELSEWHERE = {"Array": "array", "ArrayConfig": "config", "Group": "group", "config": "config"}
+_ELSEWHERE = {
+    "Array": "array",
+    "ArrayConfig": "config",
+    "DeviceCache": "devices.cache",
+    "Group": "group",
+    "config": "config",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -21,8 +21,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from zarr_gpu.api_create import Config, DeviceLike, Options, create, create_group, locate
-from zarr_gpu.array import Array
+from zarr_gpu.array import Array, check_cache
 from zarr_gpu.config import ArrayConfig
+from zarr_gpu.devices import get_device
+from zarr_gpu.devices.cache import DeviceCache
 from zarr_gpu.errors import ContainsArrayError, ContainsGroupError, MetadataError, NodeNotFoundError
 from zarr_gpu.group import Group, make_group
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata
@@ -159,6 +161,7 @@ def open_array(
     device: DeviceLike = None,
     config: Config = None,
     missing: str | None = None,
+    cache: DeviceCache | None = None,
     **arguments: Any,
 ) -> Array:
     """Open an array, or create one.
@@ -167,6 +170,8 @@ def open_array(
     ----------
     store, mode, zarr_format, path, storage_options, device, config, missing
         As for ``open``.
+    cache
+        Keeps encoded chunks in the memory of a GPU; see ``DeviceCache``.
     **arguments
         Those of ``create``, for modes that create.
 
@@ -176,6 +181,8 @@ def open_array(
         There is none, and the mode does not create or ``shape`` is missing.
     ContainsArrayError, ContainsGroupError
         Something is there, and the mode is "w-"; or a group, and it is "a".
+    DeviceError
+        A cache was given, but the device is the CPU.
 
     Examples
     --------
@@ -185,6 +192,7 @@ def open_array(
     >>> zarr_gpu.open_array(data, mode="r")[0]
     array([7, 7], dtype=int32)
     """
+    check_cache(get_device(device), cache)
     chosen = _check_mode(mode, store)
     run_time = _run_time(config, missing)
     creates = arguments.get("shape") is not None or arguments.get("data") is not None
@@ -197,9 +205,9 @@ def open_array(
         else:
             metadata = read_array_metadata(opened, at, zarr_format)
         if isinstance(metadata, ArrayMetadata):
-            return Array(opened, at, metadata, device=device, config=run_time)
+            return Array(opened, at, metadata, device=device, config=run_time, cache=cache)
         store, path, storage_options = opened, at, None
-    return create(
+    created = create(
         store=store,
         path=path,
         zarr_format=zarr_format,
@@ -209,6 +217,7 @@ def open_array(
         overwrite=chosen == "w" or bool(arguments.pop("overwrite", False)),
         **arguments,
     )
+    return created if cache is None else created.with_cache(cache)
 
 
 def open_group(

@@ -25,7 +25,8 @@ from zarr_gpu.codecs.chain import make_codecs
 from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
-from zarr_gpu.errors import MetadataError, ReadOnlyError, SelectionError
+from zarr_gpu.devices.cache import DeviceCache
+from zarr_gpu.errors import DeviceError, MetadataError, ReadOnlyError, SelectionError
 from zarr_gpu.layout import Layout, compile_layout
 from zarr_gpu.metadata import ArrayMetadata, v2, v3
 from zarr_gpu.nodes import change_attributes, read_array_metadata, write_documents
@@ -34,7 +35,7 @@ from zarr_gpu.selecting import Selectable, as_values
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike, open_store
 
-__all__ = ["Array"]
+__all__ = ["Array", "check_cache"]
 
 Shape = tuple[int, ...]
 
@@ -54,6 +55,13 @@ class Array(Selectable):
         Where chunks are decoded and results live: a name or a device.
     config
         Run-time behaviour; the defaults of ``zarr_gpu.config`` where None.
+    cache
+        Keeps encoded chunks in the memory of a GPU, so that they are read from the store once.
+
+    Raises
+    ------
+    DeviceError
+        A cache was given, but the device is the CPU.
 
     Examples
     --------
@@ -72,6 +80,7 @@ class Array(Selectable):
         *,
         device: str | Device | None = None,
         config: ArrayConfig | Mapping[str, Any] | None = None,
+        cache: DeviceCache | None = None,
     ) -> None:
         self.store = store
         self.path = path
@@ -80,6 +89,8 @@ class Array(Selectable):
         if config is None or isinstance(config, Mapping):
             config = ArrayConfig.from_dict(config or {})
         self.config = config
+        check_cache(self.device, cache)
+        self.cache = cache
 
     @classmethod
     def open(
@@ -310,6 +321,8 @@ class Array(Selectable):
             if any(c >= n for c, n in zip(coords, counts, strict=True))
         ]
         self.store.delete_many(outside)
+        if self._cached is not None:
+            self._cached.drop()
 
     def append(self, data: Any, axis: int = 0) -> Shape:
         """Add ``data`` at the end of an axis; returns the new shape.
@@ -360,19 +373,37 @@ class Array(Selectable):
     def _use(self, metadata: ArrayMetadata) -> None:
         self.metadata = metadata
         self.__dict__.pop("layout", None)
+        self.__dict__.pop("_fallbacks", None)
 
     def refresh(self) -> Self:
         """Read the metadata again, as another handle may have changed them; returns this array."""
         self._use(read_array_metadata(self.store, self.path, self.metadata.zarr_format))
+        if self._cached is not None:
+            self._cached.drop()  # whoever changed the metadata may have changed chunks
         return self
 
     def with_config(self, config: ArrayConfig | Mapping[str, Any]) -> Array:
         """The same array with another run-time behaviour."""
-        return Array(self.store, self.path, self.metadata, device=self.device, config=config)
+        return self._again(config=config)
+
+    def with_cache(self, cache: DeviceCache | None) -> Array:
+        """The same array with its encoded chunks kept in a cache; None: without one.
+
+        Raises
+        ------
+        DeviceError
+            The device is the CPU.
+        """
+        return self._again(cache=cache)
 
     def to(self, device: str | Device) -> Array:
-        """The same array, decoded on another device."""
-        return Array(self.store, self.path, self.metadata, device=device, config=self.config)
+        """The same array, decoded on another device; the CPU does without the cache."""
+        device = get_device(device)
+        return self._again(device=device, cache=self.cache if device.caches else None)
+
+    def _again(self, **changes: Any) -> Array:
+        kept = {"device": self.device, "config": self.config, "cache": self.cache}
+        return Array(self.store, self.path, self.metadata, **{**kept, **changes})
 
     # ---- what is stored ------------------------------------------------------------------------
 
@@ -468,6 +499,17 @@ def _rebuild(
     store: Store, path: str, metadata: ArrayMetadata, device: str, config: ArrayConfig
 ) -> Array:
     return Array(store, path, metadata, device=device, config=config)
+
+
+def check_cache(device: Device, cache: DeviceCache | None) -> None:
+    """Raise DeviceError where the device has no use for a cache."""
+    if cache is not None and not isinstance(cache, DeviceCache):
+        raise TypeError(f"cache must be a DeviceCache, not {type(cache).__name__}")
+    if cache is not None and not device.caches:
+        raise DeviceError(
+            f"device {device.name!r} cannot use a cache: a DeviceCache keeps chunks in the memory "
+            "of a GPU; what a CPU reads again is in the system's page cache"
+        )
 
 
 def _after_serializer(codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:

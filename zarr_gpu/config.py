@@ -13,12 +13,28 @@ The keys, all of them (anything else is an error):
 ``array.order``               "C"      memory order of results
 ``array.write_empty_chunks``  False    store chunks that hold nothing but the fill value
 ``array.read_missing_chunks`` True     absent chunks read as the fill value (False: an error)
+``array.strict``              False    leave no codec and no type of an array to the CPU: an error
+``array.verify``              False    hold what a GPU decoded against the CPU's codecs: True for
+                                       chunks that it reports as damaged, "all" for every chunk
 ``json_indent``               2        indentation of metadata documents, None for one line
 ``threads``                   0        worker threads of one read or write, 0 = usable cores
 ``device``                    "auto"   device of nodes opened without ``device=``
 ``decode.max_variable_bytes`` 2 GiB    largest decoded chunk of a variable-length type
 ``read.batch_bytes``          16 MiB   decoded bytes that one lane handles at a time
+``gpu.job_bytes``             128 MiB  decoded bytes that a GPU handles at a time
+``gpu.slots``                 3        jobs of one read in flight: one decoded, the others fetched
+``gpu.readers``               8        threads that fetch for a GPU
+``gpu.staging``               "auto"   how files reach a GPU: "pinned" memory and a copy, "kvikio",
+                                       or "auto": kvikio where GPUDirect Storage is on
+``gpu.host_rule``             "auto"   few large streams are decoded on the CPU; "device": never,
+                                       "host": always (see ``devices/rules.py``)
+``gpu.host_below_streams``    None     how many are few; None: by codec
+``gpu.host_stream_bytes``     None     how large is large (decoded bytes); None: by codec
 ============================= ======== ==========================================================
+
+Memory that a read needs on a GPU beyond its result is some ``gpu.slots`` encoded jobs and, of one
+job, the encoded, the decompressed and the filtered bytes with the scratch memory of nvCOMP (for
+Zstandard three times the decoded bytes, at most 1 GiB).
 """
 
 from __future__ import annotations
@@ -51,17 +67,38 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
+def _is_limit(value: object) -> bool:
+    return value is None or (_is_int(value) and value >= 0)  # type: ignore[operator]
+
+
 # key -> (default, test of a value, what a value must be)
 _SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "default_zarr_format": (3, lambda v: _is_int(v) and v in (2, 3), "2 or 3"),
     "array.order": ("C", lambda v: v in ("C", "F"), '"C" or "F"'),
     "array.write_empty_chunks": (False, _is_bool, "true or false"),
     "array.read_missing_chunks": (True, _is_bool, "true or false"),
+    "array.strict": (False, _is_bool, "true or false"),
+    "array.verify": (False, lambda v: _is_bool(v) or v == "all", 'true, false or "all"'),
     "json_indent": (2, lambda v: v is None or (_is_int(v) and 0 <= v <= 64), "None or 0 to 64"),
     "threads": (0, lambda v: v is None or (_is_int(v) and v >= 0), "None or a number from 0 up"),
     "device": ("auto", lambda v: isinstance(v, str) and v != "", "the name of a device"),
     "decode.max_variable_bytes": (2 << 30, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "read.batch_bytes": (16 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
+    "gpu.job_bytes": (128 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
+    "gpu.slots": (3, lambda v: _is_int(v) and 1 <= v <= 64, "1 to 64"),
+    "gpu.readers": (8, lambda v: _is_int(v) and 1 <= v <= 1024, "1 to 1024"),
+    "gpu.staging": (
+        "auto",
+        lambda v: v in ("auto", "pinned", "kvikio"),
+        '"auto", "pinned" or "kvikio"',
+    ),
+    "gpu.host_rule": (
+        "auto",
+        lambda v: v in ("auto", "device", "host"),
+        '"auto", "device" or "host"',
+    ),
+    "gpu.host_below_streams": (None, _is_limit, "None or a number from 0 up"),
+    "gpu.host_stream_bytes": (None, _is_limit, "None or a number from 0 up"),
 }
 
 
@@ -276,14 +313,22 @@ class ArrayConfig:
         Store chunks that hold nothing but the fill value.
     read_missing_chunks
         Read absent chunks as the fill value; if False they raise ``ChunkNotFoundError``.
+    strict
+        Raise ``DeviceError`` where the array's GPU would leave a codec to host threads, or the
+        whole array to the CPU because it cannot hold such items.
+    verify
+        True: chunks that a GPU reports as damaged are decoded by the CPU as well, which has the
+        last word on them; "all": every chunk is, and a difference is an error.  Slow.
     """
 
     order: Literal["C", "F"] = "C"
     write_empty_chunks: bool = False
     read_missing_chunks: bool = True
+    strict: bool = False
+    verify: bool | Literal["all"] = False
 
     def __post_init__(self) -> None:
-        for name in ("order", "write_empty_chunks", "read_missing_chunks"):
+        for name in self.__slots__:
             _check(f"array.{name}", getattr(self, name), "ArrayConfig")
 
     @classmethod

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.devices.base import Device, Job, Lane
+from zarr_gpu.devices.base import Device, Job, Lane, Options
 from zarr_gpu.errors import ChunkNotFoundError, DataError, ShardIndexError
 from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
 from zarr_gpu.layout import Layout
-from zarr_gpu.locate import Locator
+from zarr_gpu.locate import IndexSource, Locator
 from zarr_gpu.plan import Batch, Plan
 from zarr_gpu.shards import assemble, explode
+from zarr_gpu.stages import stage
 from zarr_gpu.storage.base import Store
 from zarr_gpu.write_locks import hold
 
@@ -48,6 +49,8 @@ MAX_LOCKED = 64
 GROUP_NBYTES = 128 << 20
 """Decoded bytes of the shards that are written together."""
 
+_PLAINLY = Options()
+
 
 # --------------------------------------------------------------------------------- read
 
@@ -61,6 +64,7 @@ def read(
     *,
     fields: str | list[str] | None = None,
     missing: str = "fill",
+    options: Options = _PLAINLY,
 ) -> None:
     """Read the chunks of ``plan`` into ``out``.
 
@@ -78,6 +82,8 @@ def read(
         Fields of a structured type to read.
     missing
         ``"fill"``: an absent chunk reads as the fill value; ``"error"``: it raises.
+    options
+        How it is done.
 
     Raises
     ------
@@ -89,20 +95,22 @@ def read(
         The store failed.
     """
     program = layout.program
-    rows_per_job = max(device.rows_per_job(program), min(store.concurrency, 64))
+    source = device.source(store)
+    rows_per_job = device.rows_per_job(program, requests=store.concurrency)
+    indexes = store if options.cache is None else options.cache.indexes(store)
 
     def fetch(job: Job, memory: Memory) -> Extents:
-        extents = _fetch(store, job, memory)
-        if missing == "error":
-            _refuse_missing(job, extents)
-        return extents
+        with stage("fetch"):
+            return _fetch(source, job, memory)
 
     def decode(lane: Lane, job: Job, extents: Extents | None) -> None:
         if extents is not None:
+            if missing == "error":
+                _refuse_missing(job, extents)
             lane.decode(job, extents, out)
 
     device.run(
-        _cut(located_batches(layout, store, plan), rows_per_job),
+        _cut(located_batches(layout, indexes, plan), rows_per_job),
         fetch,
         decode,
         device.lane_maker(
@@ -111,8 +119,10 @@ def read(
             fill_value=layout.fill_value,
             fields=fields,
             keep_fill_chunks=True,
+            options=options,
         ),
         lanes=_lanes(layout, store, plan.nchunks),
+        source=source,
     )
 
 
@@ -123,7 +133,7 @@ def _lanes(layout: Layout, store: Store, nchunks: int) -> int:
 
 
 def located_batches(
-    layout: Layout, store: Store, plan: Plan
+    layout: Layout, store: IndexSource, plan: Plan
 ) -> Iterator[tuple[Batch, ByteRequest]]:
     """Batches of a plan with the byte ranges of their rows."""
     locator = Locator(layout, store)
@@ -198,6 +208,7 @@ def write(
     *,
     fields: str | list[str] | None = None,
     write_empty_chunks: bool = False,
+    options: Options = _PLAINLY,
 ) -> None:
     """Write ``values`` to the chunks of ``plan``.
 
@@ -218,6 +229,8 @@ def write(
         Fields of a structured type to write.
     write_empty_chunks
         Store chunks of fill value too.
+    options
+        How it is done.
 
     Raises
     ------
@@ -232,6 +245,7 @@ def write(
         fill_value=layout.fill_value,
         fields=fields,
         keep_fill_chunks=write_empty_chunks,
+        options=options,
     )
     target = _Target(layout, store, device, plan, values, fields is None, make_lane)
     with hold(store, layout.prefix, _changed_in_part(target)):

@@ -96,7 +96,7 @@ def explain_read(
     return Explanation(
         shape=plan.shape,
         device=device.kind,
-        steps=tuple(device.places(layout.program)),
+        steps=tuple(device.places(layout.program, rows=plan.nchunks - missing)),
         chunks=plan.nchunks,
         missing=missing,
         keys=len(keys),

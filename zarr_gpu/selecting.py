@@ -7,6 +7,7 @@ engine.  Imports ``select``, ``plan``, ``engine``; ``Array`` is the only subclas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ import numpy.typing as npt
 from zarr_gpu import engine
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
-from zarr_gpu.errors import SelectionError
+from zarr_gpu.devices.base import Options
+from zarr_gpu.devices.cache import CachePart, DeviceCache
+from zarr_gpu.errors import DeviceError, SelectionError
 from zarr_gpu.explain import Explanation, explain_read
 from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
 from zarr_gpu.layout import Layout
-from zarr_gpu.plan import make_plan
+from zarr_gpu.plan import Plan, make_plan
 from zarr_gpu.select import (
     Selection,
     select,
@@ -42,8 +45,10 @@ class Selectable(ABC):
     """What can be read and written by selection."""
 
     store: Store
+    path: str
     device: Device
     config: ArrayConfig
+    cache: DeviceCache | None
 
     @property
     @abstractmethod
@@ -69,6 +74,38 @@ class Selectable(ABC):
     def worker(self) -> Device:
         """The device that does the work: the CPU for what ``device`` cannot hold."""
         return self.device if self.device.holds(self.layout.program) else get_device("cpu")
+
+    @cached_property
+    def _fallbacks(self) -> dict[bool, tuple[str, ...]]:
+        """What ``device`` leaves to the CPU when it reads (False) and when it writes (True)."""
+        program = self.layout.program
+        return {way: tuple(self.device.fallbacks(program, encode=way)) for way in (False, True)}
+
+    @property
+    def _cached(self) -> CachePart | None:
+        return None if self.cache is None else self.cache.part(self.store, self.path)
+
+    def _options(self, *, encode: bool) -> Options:
+        """How to read or write.  Raises DeviceError where ``strict`` forbids it."""
+        found = self._fallbacks[encode]
+        if found and self.config.strict:
+            raise DeviceError(
+                f"strict: device {self.device.name!r} would leave to the CPU: {'; '.join(found)}"
+            )
+        for line in found:
+            self._tell(line)
+        return Options(self.config.strict, self.config.verify, self._cached, self._tell)
+
+    def _tell(self, line: str) -> None:
+        """Log, once per handle, what the CPU does for a device."""
+        told: set[str] = self.__dict__.setdefault("_told", set())
+        if line in told:
+            return
+        told.add(line)
+        import logging
+
+        where = f"{self.path!r} of {self.store!r}"
+        logging.getLogger("zarr_gpu").info("array %s: the CPU does %s", where, line)
 
     @abstractmethod
     def check_writable(self) -> None:
@@ -107,6 +144,7 @@ class Selectable(ABC):
         out: npt.NDArray[Any] | None = None,
         prototype: object = None,
         fields: Fields = None,
+        stream: Any = None,
     ) -> Any:
         """Read by integers and slices.
 
@@ -120,15 +158,21 @@ class Selectable(ABC):
             Accepted for compatibility; results live on ``device``.
         fields
             Name, or list of names, of fields of a structured type.
+        stream
+            CUDA stream to work on, from CuPy or another library; the current one where None.
 
         Raises
         ------
         SelectionError, BoundsError
             The selection does not fit the array.
+        TypeError
+            The device has no streams, but one was given.
         ChunkDecodeError, ShardIndexError
             Stored bytes are damaged.
         """
-        return self._read(select_basic(selection, self.shape), out=out, fields=fields)
+        return self._read(
+            select_basic(selection, self.shape), out=out, fields=fields, stream=stream
+        )
 
     def get_orthogonal_selection(
         self,
@@ -137,9 +181,12 @@ class Selectable(ABC):
         out: npt.NDArray[Any] | None = None,
         prototype: object = None,
         fields: Fields = None,
+        stream: Any = None,
     ) -> Any:
         """Read with every axis indexed on its own; see ``get_basic_selection``."""
-        return self._read(select_orthogonal(selection, self.shape), out=out, fields=fields)
+        return self._read(
+            select_orthogonal(selection, self.shape), out=out, fields=fields, stream=stream
+        )
 
     def get_coordinate_selection(
         self,
@@ -148,9 +195,12 @@ class Selectable(ABC):
         out: npt.NDArray[Any] | None = None,
         prototype: object = None,
         fields: Fields = None,
+        stream: Any = None,
     ) -> Any:
         """Read points by index arrays that broadcast; see ``get_basic_selection``."""
-        return self._read(select_coordinates(selection, self.shape), out=out, fields=fields)
+        return self._read(
+            select_coordinates(selection, self.shape), out=out, fields=fields, stream=stream
+        )
 
     def get_mask_selection(
         self,
@@ -159,9 +209,10 @@ class Selectable(ABC):
         out: npt.NDArray[Any] | None = None,
         prototype: object = None,
         fields: Fields = None,
+        stream: Any = None,
     ) -> Any:
         """Read the items where a boolean array of this shape is true, in C order."""
-        return self._read(select_mask(mask, self.shape), out=out, fields=fields)
+        return self._read(select_mask(mask, self.shape), out=out, fields=fields, stream=stream)
 
     def get_block_selection(
         self,
@@ -170,17 +221,28 @@ class Selectable(ABC):
         out: npt.NDArray[Any] | None = None,
         prototype: object = None,
         fields: Fields = None,
+        stream: Any = None,
     ) -> Any:
         """Read whole stored objects by their position in the grid."""
         chosen = select_blocks(selection, self.layout.object_grid)
-        return self._read(chosen, out=out, fields=fields)
+        return self._read(chosen, out=out, fields=fields, stream=stream)
 
     def _read(
-        self, selection: Selection, *, out: npt.NDArray[Any] | None = None, fields: Fields = None
+        self,
+        selection: Selection,
+        *,
+        out: npt.NDArray[Any] | None = None,
+        fields: Fields = None,
+        stream: Any = None,
     ) -> Any:
+        plan = make_plan(selection, self.layout.grid)
+        with self.device.active(stream):
+            return self._read_plan(plan, out, fields)
+
+    def _read_plan(self, plan: Plan, out: npt.NDArray[Any] | None, fields: Fields) -> Any:
         layout = self.layout
-        plan = make_plan(selection, layout.grid)
         device = self.worker
+        options = self._options(encode=False)
         dtype = self._dtype_of(fields)
         shape = (*plan.shape, *dtype.shape)
         work: Any = None
@@ -202,6 +264,7 @@ class Selectable(ABC):
                 work,
                 fields=fields,
                 missing="fill" if self.config.read_missing_chunks else "error",
+                options=options,
             )
         if out is not None:
             if not direct:
@@ -303,20 +366,27 @@ class Selectable(ABC):
         dtype = self._dtype_of(fields)
         plan = make_plan(selection, self.layout.grid)
         device = self.worker
-        own = device.adopt(value)
-        values = device.upload(as_values(value, dtype)) if own is None else own
-        values = _broadcast(values, (*plan.shape, *dtype.shape))
-        if not plan.nitems:
-            return
-        engine.write(
-            self.layout,
-            self.store,
-            device,
-            plan,
-            values.reshape((*plan.work_shape, *dtype.shape)),
-            fields=fields,
-            write_empty_chunks=self.config.write_empty_chunks,
-        )
+        options = self._options(encode=True)
+        with self.device.active():
+            own = device.adopt(value)
+            values = device.upload(as_values(value, dtype)) if own is None else own
+            values = _broadcast(values, (*plan.shape, *dtype.shape))
+            if not plan.nitems:
+                return
+            try:
+                engine.write(
+                    self.layout,
+                    self.store,
+                    device,
+                    plan,
+                    values.reshape((*plan.work_shape, *dtype.shape)),
+                    fields=fields,
+                    write_empty_chunks=self.config.write_empty_chunks,
+                    options=options,
+                )
+            finally:
+                if options.cache is not None:
+                    options.cache.drop()  # after a failure too: some chunks may be new
 
 
 def as_values(value: Any, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

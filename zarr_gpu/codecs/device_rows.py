@@ -197,6 +197,8 @@ def decode_on_host(
         return
     found = decode_all(codec, decode, read_rows(runtime, batch, rows), rows, verdicts)
     good = np.array([i for i, part in enumerate(found) if part is not None], np.int64)
+    if len(good):
+        verdicts.by_host.append((codec, rows[good]))
     if not len(good) or not out.size:
         return
     host = np.empty((len(good), out.size), np.uint8)

@@ -59,12 +59,14 @@ class Verdicts:
 
     ``on_host`` are rows refused before anything ran: row -> (codec, message, expected, actual).
     ``on_device`` are status arrays, 0 where a row is fine, that are read back once at the end.
+    ``by_host`` are rows that a step on the device left to the CPU codec, which decoded them.
     """
 
     on_host: dict[int, tuple[str, str, int | None, int | None]] = field(default_factory=dict)
     on_device: list[tuple[str, Any, I64]] = field(
         default_factory=list
     )  # codec, int32[k], rows (k,)
+    by_host: list[tuple[str, I64]] = field(default_factory=list)
 
     def refuse(
         self,
@@ -90,6 +92,10 @@ class DeviceStep(ABC):
     codec: str
     where: str = "device"  # or "cpu": runs on host threads and uploads
     note: str = ""
+
+    def host_reason(self, runtime: Runtime, *, encode: bool) -> str | None:
+        """Why host threads do this step for every row, None where the device does it."""
+        return None if self.where == "device" else self.note or "it runs on host threads"
 
     @abstractmethod
     def decode(
@@ -168,6 +174,13 @@ class Runtime(ABC):
     @abstractmethod
     def slot(self, nbytes: int) -> Slot:
         """A slab of host memory for encoded bytes with its twin on the device."""
+
+    def record(self) -> Any:
+        """An event behind all work started so far, for ``wait`` of any runtime of the device."""
+        return None
+
+    def wait(self, event: Any) -> None:  # noqa: B027  the stand-in works at once
+        """Let later work start after ``event``; the host does not wait."""
 
     @abstractmethod
     def launch(self, kernel: str, threads: int, *args: Any) -> None:

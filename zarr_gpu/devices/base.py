@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +22,14 @@ import numpy.typing as npt
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.extents import ByteRequest, Extents, Memory
 from zarr_gpu.plan import Batch, Plan
+from zarr_gpu.storage.base import Store
 
-__all__ = ["Device", "Job", "Lane", "StepPlace"]
+if TYPE_CHECKING:
+    from zarr_gpu.devices.cache import CachePart
 
+__all__ = ["Device", "Job", "Lane", "Options", "StepPlace"]
+
+I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
 
@@ -39,6 +45,32 @@ class Job:
     def key(self, row: int) -> str:
         """Store key of a row of the batch."""
         return self.request.keys[int(self.request.key_id[row])]
+
+    def take(self, rows: I64) -> Job:
+        """A job of some of the rows, counted from ``lo``."""
+        at = self.lo + rows
+        batch, request = self.batch, self.request
+        return Job(
+            Batch(batch.coords[at], np.arange(len(at)), batch.index[at], batch.complete[at]),
+            ByteRequest(request.keys, request.key_id[at], request.offset[at], request.nbytes[at]),
+            0,
+            len(at),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one read or write is done, beyond what it yields.
+
+    ``strict``: leave nothing to the CPU.  ``verify``: hold chunks against the CPU's codecs, those
+    reported as damaged (True) or all.  ``cache``: where encoded chunks of the array are kept.
+    ``tell``: takes a line on what the CPU had to do instead of the device.
+    """
+
+    strict: bool = False
+    verify: bool | Literal["all"] = False
+    cache: CachePart | None = None
+    tell: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +110,9 @@ class Device(ABC):
 
     kind: str
 
+    caches: bool = False
+    """Whether a ``DeviceCache`` can keep chunks for it."""
+
     @property
     def name(self) -> str:
         """What ``get_device`` knows this device by."""
@@ -86,6 +121,28 @@ class Device(ABC):
     def holds(self, program: Program) -> bool:
         """Whether this device can hold and decode such items; the CPU does what others cannot."""
         return True
+
+    def fallbacks(self, program: Program, *, encode: bool = False) -> Sequence[str]:
+        """What the CPU would do instead of this device, and why: a line each."""
+        return ()
+
+    def active(self, stream: Any = None) -> AbstractContextManager[None]:
+        """A block in which the caller's thread works on this device.
+
+        ``stream`` is the stream to work on; None: the caller's own.
+
+        Raises
+        ------
+        TypeError
+            ``stream`` is none of this device.
+        """
+        if stream is not None:
+            raise TypeError(f"device {self.name!r} has no streams")
+        return nullcontext()
+
+    def source(self, store: Store) -> Store:
+        """The store that chunks of ``store`` should be read through."""
+        return store
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The type of results for items of ``dtype``."""
@@ -127,12 +184,13 @@ class Device(ABC):
         fill_value: Any,
         fields: str | list[str] | None,
         keep_fill_chunks: bool,
+        options: Options,
     ) -> Callable[[], Lane]:
         """Makes the lanes of one read or write."""
 
     @abstractmethod
-    def rows_per_job(self, program: Program) -> int:
-        """Rows that one job should have."""
+    def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
+        """Rows that one job should have, where the store likes ``requests`` at a time."""
 
     @abstractmethod
     def run(
@@ -143,14 +201,16 @@ class Device(ABC):
         make_lane: Callable[[], Lane],
         *,
         lanes: int = 0,
+        source: Store | None = None,
     ) -> None:
         """Do ``fetch``, then ``work`` with what it fetched, for every job.
 
         Raises the first error.  ``fetch`` may be called from any thread and for parts of a job;
         ``work`` is called from one thread per lane.  ``lanes``: how many at the most (0: as many as
-        the device has); 1 stays on the caller's thread.
+        the device has); 1 stays on the caller's thread.  ``source``: what ``fetch`` reads from,
+        where it does nothing but fetch the job's request; a device may then fetch less.
         """
 
     @abstractmethod
-    def places(self, program: Program) -> Sequence[StepPlace]:
-        """Where the steps of a program run."""
+    def places(self, program: Program, *, rows: int | None = None) -> Sequence[StepPlace]:
+        """Where the steps of a program run, for a read of so many rows (None: many)."""

@@ -19,11 +19,12 @@ import numpy.typing as npt
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config
-from zarr_gpu.devices.base import Device, Job, Lane, StepPlace
+from zarr_gpu.devices.base import Device, Job, Lane, Options, StepPlace
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
 from zarr_gpu.placing import Placer, put, take
 from zarr_gpu.plan import Plan
+from zarr_gpu.storage.base import Store
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -336,12 +337,14 @@ class CpuDevice(Device):
         fill_value: Any,
         fields: str | list[str] | None,
         keep_fill_chunks: bool,
+        options: Options,
     ) -> Callable[[], Lane]:
         placer = Placer(plan)
         return lambda: CpuLane(program, placer, fill_value, fields, keep_fill_chunks)
 
-    def rows_per_job(self, program: Program) -> int:
-        return max(1, min(MAX_ROWS_PER_JOB, JOB_NBYTES // max(1, program.spec.nbytes)))
+    def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
+        rows = JOB_NBYTES // max(1, program.spec.nbytes)
+        return max(1, min(MAX_ROWS_PER_JOB, max(rows, requests)))
 
     def run(
         self,
@@ -351,6 +354,7 @@ class CpuDevice(Device):
         make_lane: Callable[[], Lane],
         *,
         lanes: int = 0,
+        source: Store | None = None,
     ) -> None:
         shared = _SharedJobs(jobs)
         lanes = min(lanes, usable_threads()) if lanes else usable_threads()
@@ -380,7 +384,7 @@ class CpuDevice(Device):
             if error is not None:
                 raise error
 
-    def places(self, program: Program) -> Sequence[StepPlace]:
+    def places(self, program: Program, *, rows: int | None = None) -> Sequence[StepPlace]:
         steps = [StepPlace(codec.name, "cpu") for codec in program.codecs]
         if program.permutation is not None:
             steps.insert(0, StepPlace("transpose", "view", "costs only strides"))

@@ -9,7 +9,7 @@ Imports runtimes through their makers; never CuPy, Numba or nvCOMP themselves.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,18 +18,18 @@ import numpy.typing as npt
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import Runtime
-from zarr_gpu.devices.base import Device, Job, Lane, StepPlace
+from zarr_gpu.config import config
+from zarr_gpu.devices.base import Device, Job, Lane, Options, StepPlace
+from zarr_gpu.devices.cache import CachePart
 from zarr_gpu.devices.lanes import BatchLane
-from zarr_gpu.devices.staging import Pipeline
+from zarr_gpu.devices.staging import Pipeline, Staged
 from zarr_gpu.devices.tables import item_format
-from zarr_gpu.errors import DeviceError
+from zarr_gpu.errors import DataError, DeviceError
 from zarr_gpu.extents import Extents, Memory
 from zarr_gpu.plan import Plan
+from zarr_gpu.storage.base import Store
 
 __all__ = ["BatchDevice"]
-
-JOB_NBYTES = 128 << 20
-"""Decoded bytes per job: enough streams to fill a device, few enough to keep several in flight."""
 
 
 class BatchDevice(Device):
@@ -44,6 +44,8 @@ class BatchDevice(Device):
     make_runtime
         Makes the runtime of one read or write, on the caller's current stream.
     """
+
+    caches = True
 
     def __init__(self, kind: str, name: str, make_runtime: Callable[[], Runtime]) -> None:
         self.kind = kind
@@ -105,14 +107,17 @@ class BatchDevice(Device):
         fill_value: Any,
         fields: str | list[str] | None,
         keep_fill_chunks: bool,
+        options: Options,
     ) -> Callable[[], Lane]:
         def make() -> Lane:
-            return BatchLane(self._make_runtime(), program, plan, fill_value, keep_fill_chunks)
+            runtime = self._make_runtime()
+            return BatchLane(runtime, program, plan, fill_value, keep_fill_chunks, options)
 
         return make
 
-    def rows_per_job(self, program: Program) -> int:
-        return max(1, JOB_NBYTES // max(1, program.spec.nbytes))
+    def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
+        # However many requests the store likes: what is in flight must fit on the device.
+        return int(max(1, config.get("gpu.job_bytes") // max(1, program.spec.nbytes)))
 
     def run(
         self,
@@ -122,17 +127,59 @@ class BatchDevice(Device):
         make_lane: Callable[[], Lane],
         *,
         lanes: int = 0,
+        source: Store | None = None,
     ) -> None:
         lane = make_lane()
         if not isinstance(lane, BatchLane):
             raise DeviceError("a lane of another device")
+        part = lane.options.cache if source is not None else None
         try:
+            if part is not None:
+                jobs, work = self._through(part, lane, jobs, work)
             self.pipeline.run(lane.runtime, jobs, fetch, work, lane)
             lane.finish()
+        except DataError:
+            if part is not None:
+                part.drop()  # what is damaged may be mended, and must be read again then
+            raise
         finally:
             self.counts.update(lane.runtime.counts)
 
-    def places(self, program: Program) -> Sequence[StepPlace]:
+    def _through(
+        self,
+        part: CachePart,
+        lane: BatchLane,
+        jobs: Iterable[Job],
+        work: Callable[[Lane, Job, Extents | None], None],
+    ) -> tuple[Iterator[Job], Callable[[Lane, Job, Extents | None], None]]:
+        """Jobs of what a cache lacks, and work that leaves it there.
+
+        What the cache has is worked on while jobs are drawn.
+        """
+        runtime, epoch = lane.runtime, part.epoch
+
+        def lacking() -> Iterator[Job]:
+            for job in jobs:
+                hold = part.hold(job.request.take(job.lo, job.hi), self._name)
+                if not hold.entries:
+                    yield job
+                    continue
+                found, rest = np.flatnonzero(hold.ready), np.flatnonzero(~hold.ready)
+                with hold.reading(runtime) as memory:
+                    extents = Extents(Staged(memory, None), hold.start[found], hold.nbytes[found])
+                    work(lane, job.take(found) if len(rest) else job, extents)
+                if len(rest):
+                    yield job.take(rest)
+
+        def keeping(lane: Lane, job: Job, extents: Extents | None) -> None:
+            work(lane, job, extents)
+            if extents is not None:
+                request = job.request.take(job.lo, job.hi)
+                part.keep(runtime, request, extents.base.device, extents, epoch)
+
+        return lacking(), keeping
+
+    def places(self, program: Program, *, rows: int | None = None) -> Sequence[StepPlace]:
         found = [
             StepPlace(step.codec, self.kind if step.where == "device" else step.where, step.note)
             for step in make_steps(program)

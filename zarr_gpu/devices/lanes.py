@@ -18,7 +18,7 @@ import numpy.typing as npt
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, dense
-from zarr_gpu.devices.base import Job, Lane
+from zarr_gpu.devices.base import Job, Lane, Options
 from zarr_gpu.devices.staging import Staged, present_rows
 from zarr_gpu.devices.tables import ItemFormat, PlacementTables, item_format
 from zarr_gpu.errors import ChunkDecodeError, DeviceError
@@ -47,11 +47,13 @@ class BatchLane(Lane):
         plan: Plan,
         fill_value: Any,
         keep_fill_chunks: bool,
+        options: Options,
     ) -> None:
         self.runtime = runtime
         self.program = program
         self.plan = plan
         self.keep_fill_chunks = keep_fill_chunks
+        self.options = options
         self.format = require_format(program)
         self.steps: list[DeviceStep] = make_steps(program)
         # Decoded sizes of the steps, in the order of encoding.

@@ -39,10 +39,13 @@ FIRST_SLAB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """The base of extents that are on the device: ``host`` holds the same bytes for a while."""
+    """The base of extents that are on the device.
+
+    ``host`` holds the same bytes for a while; None where they came without touching the host.
+    """
 
     device: Any
-    host: U8
+    host: U8 | None
 
 
 class SlabMemory:

@@ -1,13 +1,15 @@
 """The runtime of real CUDA devices: CuPy memory and streams, Numba kernels, nvCOMP.
 
 The only file that imports CuPy.  All work goes to the stream that is current in CuPy when the
-runtime is made; nothing ever waits for the whole device.  Memory comes from CuPy's current
-allocator.
+runtime is made, and the device of that stream must stay current while it works; nothing ever waits
+for the whole device.  Memory comes from CuPy's current allocator.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections import deque
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +18,15 @@ from zarr_gpu.codecs import nvcomp
 from zarr_gpu.codecs.runtime import Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
-__all__ = ["CudaRuntime", "cuda_problem", "pinned"]
+__all__ = ["CudaRuntime", "KernelArgument", "cuda_problem", "launch_shape", "pinned"]
 
-BLOCK = 256
+LARGEST_BLOCK = 256
+SMALLEST_GRID = 128
+"""Blocks of a launch at least.  Kernels share out their work by strides, so more do no harm; fewer
+make Numba warn."""
+
+STAGED_NBYTES = 8 << 20
+"""Uploads up to this size go through page-locked memory, so that the host does not wait."""
 
 
 def _cupy() -> Any:
@@ -54,8 +62,55 @@ def pinned(nbytes: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(memory, np.uint8, nbytes)
 
 
+def launch_shape(threads: int) -> tuple[int, int]:
+    """(blocks, threads of a block) for ``threads`` threads or more.
+
+    Few threads are spread over many small blocks: one long stream each, they want a
+    multiprocessor each.
+    """
+    threads = max(threads, 1)
+    block = 32
+    while block < LARGEST_BLOCK and threads > 2 * SMALLEST_GRID * block:
+        block *= 2
+    return max(-(-threads // block), SMALLEST_GRID), block
+
+
+class KernelArgument:
+    """A contiguous CuPy array as Numba takes arrays most cheaply.
+
+    Numba would find out the type anew on every launch and, by DLPack, order streams that are the
+    same; here type and address are told and no stream is named.
+    """
+
+    __slots__ = ("__cuda_array_interface__", "_numba_type_", "_owner")
+
+    _types: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self, array: Any) -> None:
+        dtype = array.dtype
+        if dtype not in self._types:
+            from numba import from_dtype, types
+
+            self._types[dtype] = types.Array(from_dtype(dtype), 1, "C")
+        self._numba_type_ = self._types[dtype]
+        self._owner = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "typestr": dtype.str,
+            "data": (int(array.data.ptr), False),
+            "strides": None,
+            "stream": None,
+            "version": 3,
+        }
+
+
 class CudaRuntime(Runtime):
     """One CuPy stream of one device; made for one read or write on the caller's thread."""
+
+    # Page-locked copies of tables on their way, of all runtimes: one that is gone may have left
+    # copies that have not been made yet.
+    _staged: ClassVar[deque[tuple[Any, Any]]] = deque()
+    _staged_lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(self, device_id: int = 0) -> None:
         super().__init__()
@@ -63,8 +118,11 @@ class CudaRuntime(Runtime):
         if problem is not None:
             raise DeviceError(f"device 'cuda' cannot be used: {problem}")
         self.xp = _cupy()
+        count = self.xp.cuda.runtime.getDeviceCount()
+        if not 0 <= device_id < count:
+            raise DeviceError(f"there is no device 'cuda:{device_id}'; there are {count}")
         self.device_id = device_id
-        self.cupy_stream = self.xp.cuda.get_current_stream()
+        self.cupy_stream = self.xp.cuda.get_current_stream(device_id)
         self.nvcomp: Any = nvcomp.load()
         self._numba_stream: Any = None
 
@@ -74,17 +132,35 @@ class CudaRuntime(Runtime):
 
     @property
     def threads_per_row(self) -> int:
-        return BLOCK
+        return LARGEST_BLOCK
 
     def empty(self, nbytes: int) -> Any:
-        return self.xp.empty(nbytes, self.xp.uint8)
+        # An array of no bytes would have no address, which neither Numba nor nvCOMP takes.
+        return self.xp.empty(max(nbytes, 1), np.uint8)[:nbytes]
 
     def upload(self, host: npt.NDArray[Any]) -> Any:
         self.counts["uploads"] += 1
-        device = self.xp.empty(host.shape, host.dtype)
-        # From pageable memory this copies to a driver buffer first; slabs are pinned.
-        device.set(np.ascontiguousarray(host), stream=self.cupy_stream)
+        device = self.empty(host.nbytes).view(host.dtype).reshape(host.shape)
+        if not host.nbytes:
+            return device
+        if host.nbytes <= STAGED_NBYTES:
+            memory = pinned(host.nbytes)
+            staged = memory.view(host.dtype).reshape(host.shape)
+            staged[...] = host
+            device.set(staged, stream=self.cupy_stream)
+            self._keep(memory)
+        else:
+            device.set(np.ascontiguousarray(host), stream=self.cupy_stream)
         return device
+
+    def _keep(self, memory: Any) -> None:
+        """Hold on to page-locked memory until all that is queued now has been done."""
+        event = self.xp.cuda.Event(disable_timing=True)
+        event.record(self.cupy_stream)
+        with self._staged_lock:
+            self._staged.append((event, memory))
+            while self._staged and self._staged[0][0].done:
+                self._staged.popleft()
 
     def download(self, device: Any) -> npt.NDArray[Any]:
         self.counts["downloads"] += 1
@@ -102,9 +178,10 @@ class CudaRuntime(Runtime):
         self.counts["launches"] += 1
         if self._numba_stream is None:
             self._numba_stream = cuda.external_stream(self.stream)
-        block = min(BLOCK, -(-threads // 32) * 32)
-        grid = -(-threads // block)
-        registry.get(kernel).cuda[grid, block, self._numba_stream](*args)
+        array = self.xp.ndarray
+        given = [KernelArgument(a) if isinstance(a, array) else a for a in args]
+        blocks, block = launch_shape(threads)
+        registry.get(kernel).cuda[blocks, block, self._numba_stream](*given)
 
 
 class _CudaSlot(Slot):

@@ -31,11 +31,13 @@ class SimRuntime(Runtime):
     launcher
         ``"simulator"`` for Numba's CUDA simulator, ``"compiled"`` for the kernels' bodies compiled
         for the host with bounds checks (much faster), None for the simulator where it is on.
+    threads_per_row
+        How many threads share a row in kernels that can do so; None: few, for they cost time here.
     """
 
     xp = np
 
-    def __init__(self, launcher: str | None = None) -> None:
+    def __init__(self, launcher: str | None = None, threads_per_row: int | None = None) -> None:
         super().__init__()
         simulated = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
         self.launcher = launcher or ("simulator" if simulated else "compiled")
@@ -46,6 +48,7 @@ class SimRuntime(Runtime):
                 "the CUDA simulator must be switched on before Numba is imported: "
                 "set NUMBA_ENABLE_CUDASIM=1 in the environment"
             )
+        self._threads_per_row = threads_per_row or (2 if self.launcher == "simulator" else 1)
         self.nvcomp: Any = HostNvComp()
         self._kernels: dict[str, Any] = {}
 
@@ -55,7 +58,7 @@ class SimRuntime(Runtime):
 
     @property
     def threads_per_row(self) -> int:
-        return 2 if self.launcher == "simulator" else 1
+        return self._threads_per_row
 
     def empty(self, nbytes: int) -> npt.NDArray[np.uint8]:
         room = np.empty(nbytes + 256, np.uint8)
@@ -91,8 +94,8 @@ class SimRuntime(Runtime):
         if self.launcher == "compiled":
             found.njit(*args)
         else:
-            block = min(threads, 64)
-            found.cuda[-(-threads // block), block](*args)
+            block = min(max(threads, 1), 64)
+            found.cuda[-(-max(threads, 1) // block), block](*args)
 
 
 class _SimSlot(Slot):

@@ -91,6 +91,13 @@ class BloscStep(DeviceStep):
         self._codec, self._form = codec, form
         self._host = HostStep(codec.name, self._decode_row, codec.encode)
 
+    def host_reason(self, runtime: Runtime, *, encode: bool) -> str | None:
+        if not encode:
+            return None  # some frames at least have kernels of our own
+        if self._form is None:
+            return "the device has no encoder for its streams"
+        return "nvCOMP is not installed" if runtime.nvcomp is None else None
+
     def decode(
         self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
     ) -> DeviceBatch:

@@ -211,6 +211,10 @@ class _HostEncode(DeviceStep):
         self.note = "encoded on host threads"
         self._step, self._host = step, host
 
+    def host_reason(self, runtime: Runtime, *, encode: bool) -> str | None:
+        step = self._host if encode else self._step
+        return step.host_reason(runtime, encode=encode)
+
     def decode(
         self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
     ) -> DeviceBatch:

@@ -9,6 +9,7 @@ Imports the device helpers and the protocol of runtimes; used by ``device_steps`
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +37,8 @@ __all__ = ["GzipStep", "Lz4Step", "StreamStep", "ZlibStep", "ZstdStep"]
 I64 = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+NO_NVCOMP = "nvCOMP is not installed"
+
 
 class StreamStep(DeviceStep):
     """What the steps have in common; ``codec`` is the CPU codec."""
@@ -56,6 +59,13 @@ class StreamStep(DeviceStep):
         self.codec = codec.name
         self._codec = codec
         self._host = HostStep(codec.name, self._decode_row, codec.encode)
+
+    def host_reason(self, runtime: Runtime, *, encode: bool) -> str | None:
+        if not encode:
+            return None if self._works(runtime) else NO_NVCOMP
+        if not self.encodes:
+            return "the device has no encoder for it"
+        return NO_NVCOMP if runtime.nvcomp is None else None
 
     def decode(
         self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
@@ -95,8 +105,9 @@ class StreamStep(DeviceStep):
     def _works(self, runtime: Runtime) -> bool:
         return runtime.nvcomp is not None
 
+    @abstractmethod
     def _plain(self, runtime: Runtime, batch: DeviceBatch, rows: I64, size: int) -> Bools:
-        raise NotImplementedError
+        """Which of ``rows`` the device decodes."""
 
     def _decode_plain(
         self, runtime: Runtime, batch: DeviceBatch, rows: I64, out: Output, verdicts: Verdicts
@@ -135,6 +146,11 @@ class ZstdStep(StreamStep):
                 batch.host, offset[at], nbytes[at], header[at], sizes[at]
             )
         return plain
+
+    def host_reason(self, runtime: Runtime, *, encode: bool) -> str | None:
+        if encode and self._checksum:
+            return "the device makes no frames with a checksum"
+        return super().host_reason(runtime, encode=encode)
 
     def encode(self, runtime: Runtime, batch: DeviceBatch) -> DeviceBatch:
         if self._checksum:

@@ -22,6 +22,7 @@ from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device, Job, Lane, Options, StepPlace
 from zarr_gpu.devices.cache import CachePart
 from zarr_gpu.devices.lanes import BatchLane
+from zarr_gpu.devices.rules import HostRule
 from zarr_gpu.devices.staging import Pipeline, Staged
 from zarr_gpu.devices.tables import item_format
 from zarr_gpu.errors import DataError, DeviceError
@@ -64,6 +65,15 @@ class BatchDevice(Device):
 
     def holds(self, program: Program) -> bool:
         return item_format(program) is not None and not _mixes_axes(program)
+
+    def fallbacks(self, program: Program, *, encode: bool = False) -> Sequence[str]:
+        if not self.holds(program):
+            dtype = program.spec.dtype
+            return [f"the whole array, as no device of this kind holds its items ({dtype})"]
+        runtime = self._make_runtime()
+        steps = make_steps(program)
+        found = [(step.codec, step.host_reason(runtime, encode=encode)) for step in steps]
+        return [f"{codec!r}: {reason}" for codec, reason in found if reason is not None]
 
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype.newbyteorder("=")
@@ -180,10 +190,13 @@ class BatchDevice(Device):
         return lacking(), keeping
 
     def places(self, program: Program, *, rows: int | None = None) -> Sequence[StepPlace]:
-        found = [
-            StepPlace(step.codec, self.kind if step.where == "device" else step.where, step.note)
-            for step in make_steps(program)
-        ]
+        rule = HostRule.from_config()
+        rows = self.rows_per_job(program) if rows is None else min(rows, self.rows_per_job(program))
+        reasons = rule.reasons(program, rows)
+        found = []
+        for step in make_steps(program, on_host=frozenset(reasons)):
+            where = self.kind if step.where == "device" else step.where
+            found.append(StepPlace(step.codec, where, reasons.get(step.codec, step.note)))
         found.insert(
             len(program.arrays),
             StepPlace(program.serializer.name, "view", "byte order is turned while placing"),

@@ -19,16 +19,22 @@ from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, dense
 from zarr_gpu.devices.base import Job, Lane, Options
+from zarr_gpu.devices.rules import HostRule
 from zarr_gpu.devices.staging import Staged, present_rows
 from zarr_gpu.devices.tables import ItemFormat, PlacementTables, item_format
+from zarr_gpu.devices.verify import Verifier
 from zarr_gpu.errors import ChunkDecodeError, DeviceError
 from zarr_gpu.extents import Extents
 from zarr_gpu.plan import Plan
+from zarr_gpu.stages import stage
 
 __all__ = ["BatchLane", "require_format"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+
+MAX_PENDING = 64
+"""Jobs whose statuses wait to be read back: they take memory, and bad news should not take long."""
 
 STATUS = {
     1: "the data are damaged",
@@ -56,6 +62,12 @@ class BatchLane(Lane):
         self.options = options
         self.format = require_format(program)
         self.steps: list[DeviceStep] = make_steps(program)
+        self.rule = HostRule.from_config()
+        if options.strict:
+            self.rule = _strict(self.rule, program)
+        self._ruled: dict[frozenset[str], list[DeviceStep]] = {frozenset(): self.steps}
+        verify = options.verify
+        self._verifier = Verifier(program, every=verify == "all") if verify else None
         # Decoded sizes of the steps, in the order of encoding.
         self.sizes = [spec.nbytes for _, spec in program.arrays]
         self.sizes += [step.limit for step in program.steps]
@@ -72,7 +84,9 @@ class BatchLane(Lane):
         verdicts = Verdicts()
         base = np.full(job.hi - job.lo, -1, np.int64)
         if len(present):
-            rows = self._decode_rows(extents, present, verdicts)
+            with stage("decode"):
+                rows = self._decode_rows(extents, present, verdicts)
+            self._tell_of_host(job, present, verdicts)
             base[present] = rows.offset // self.format.unit.itemsize
             base[present[list(verdicts.on_host)]] = -1
             chunks = self._units(rows.base)
@@ -81,9 +95,12 @@ class BatchLane(Lane):
         if self._tables is None:
             strides = tuple(s // self.format.unit.itemsize for s in out.strides)
             self._tables = self._upload_tables(strides, last_only=False)
-        status = self._place("scatter", job, base, chunks, self._flat(out))
+        with stage("place"):
+            status = self._place("scatter", job, base, chunks, self._flat(out))
         verdicts.watch("placing", status, np.arange(len(base)))
         self._pending.append((job, present, verdicts))
+        if len(self._pending) >= MAX_PENDING:
+            self.finish()
 
     def _decode_rows(self, extents: Extents, rows: I64, verdicts: Verdicts) -> DeviceBatch:
         """Rows of the serialised chunks, aligned to units."""
@@ -91,9 +108,13 @@ class BatchLane(Lane):
         batch = DeviceBatch(
             staged.device, extents.offset[rows], extents.nbytes[rows], host=staged.host
         )
-        for step, size in zip(reversed(self.steps), reversed(self.sizes), strict=True):
-            batch = step.decode(self.runtime, batch, size, verdicts)
-        if not self.steps:
+        steps = self._steps_for(len(rows), at_hand=staged.host is not None)
+        for number in range(len(steps) - 1, -1, -1):
+            before, seen, size = batch, len(verdicts.on_device), self.sizes[number]
+            batch = steps[number].decode(self.runtime, batch, size, verdicts)
+            if self._verifier is not None:
+                self._verifier.check(self.runtime, number, before, batch, size, verdicts, seen)
+        if not steps:
             for row in np.flatnonzero(batch.nbytes != self.nbytes).tolist():
                 verdicts.refuse(
                     row,
@@ -103,6 +124,29 @@ class BatchLane(Lane):
                     actual=int(batch.nbytes[row]),
                 )
         return self._aligned(batch)
+
+    def _steps_for(self, rows: int, *, at_hand: bool) -> list[DeviceStep]:
+        """The steps for a job of so many rows, some of them on the host if the rule says so.
+
+        Bytes that are on the device alone stay there.
+        """
+        if not at_hand and self.rule.mode == "auto":
+            return self.steps
+        reasons = self.rule.reasons(self.program, rows)
+        names = frozenset(reasons)
+        if names not in self._ruled:
+            self._ruled[names] = make_steps(self.program, on_host=names)
+        return self._ruled[names]
+
+    def _tell_of_host(self, job: Job, present: I64, verdicts: Verdicts) -> None:
+        """Say which chunks a device step left to the CPU's codec; an error where that is strict."""
+        for codec, rows in verdicts.by_host:
+            line = f"{codec!r} of {len(rows)} chunks, as the device has no decoder for such streams"
+            if self.options.strict:
+                key = job.key(job.lo + int(present[rows[0]]))
+                raise DeviceError(f"strict: the CPU would do {line}", key=key, codec=codec)
+            if self.options.tell is not None:
+                self.options.tell(line)
 
     def _aligned(self, batch: DeviceBatch) -> DeviceBatch:
         if not (batch.offset % self.format.unit.itemsize).any():
@@ -208,8 +252,9 @@ class BatchLane(Lane):
         result: list[U8 | None] = [None] * rows
         if len(kept):
             batch = DeviceBatch(chunks, offset[kept], sizes[kept])
-            for step in self.steps:
-                batch = step.encode(self.runtime, batch)
+            with stage("encode"):
+                for step in self.steps:
+                    batch = step.encode(self.runtime, batch)
             for row, data in zip(kept.tolist(), self._bring_home(batch), strict=True):
                 result[row] = data
         return result
@@ -285,6 +330,14 @@ def _damaged(
         expected=expected,
         actual=actual,
     )
+
+
+def _strict(rule: HostRule, program: Program) -> HostRule:
+    """The rule for reads that leave nothing to the host."""
+    if rule.mode == "host" and (reasons := rule.reasons(program, 1)):
+        codec, reason = next(iter(reasons.items()))
+        raise DeviceError(f"strict: {codec!r} would be decoded by the CPU: {reason}", codec=codec)
+    return HostRule("device")
 
 
 def require_format(program: Program) -> ItemFormat:

@@ -22,7 +22,7 @@ CASES = [
     ("bool", True), ("i1", -3), ("u8", 2**64 - 1), (">i2", 1), ("f2", 1.5), ("f4", 0.1),
     ("f4", np.nan), ("f8", -np.inf), ("f8", -0.0), (">f8", 1e300), ("c8", complex(1, np.nan)),
     ("c16", complex(-0.0, np.inf)), ("S5", b"ab"), ("U3", "äb"), (">U2", ""), ("V3", b"abc"),
-    ("M8[ns]", np.datetime64(5, "ns")), ("M8[10us]", np.datetime64("NaT")),
+    ("M8[ns]", np.datetime64(5, "ns")), ("M8[10us]", np.datetime64("NaT", "10us")),
     ("m8[D]", np.timedelta64(3, "D")), (str, "äb"), (str, ""),
 ]  # fmt: skip
 STRUCT = np.dtype([("a", "<i4"), ("n", [("x", "S3"), ("y", "u1")]), ("b", "<f8")])

@@ -7,7 +7,7 @@ themselves or one stream of the frame's codec.  The walk checks all that does no
 As in ``moves``: bodies over (thread number, number of threads, ...), int64 offsets, status 1 for
 bad input.  One thread per frame; on the CPU this is the fast path for frames in host memory.
 
-Imports NumPy and Numba only; reached through ``registry``.
+Imports NumPy only; reached through ``registry``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 SIGNATURES = {
     "blosc_walk_count": ("b i i i i i i s", ()),
@@ -81,10 +80,6 @@ def _header(src: Any, start: int, nbytes: int, expected: int) -> Any:
     if 4 * blocks + 4 * count > nbytes - _HEADER:
         return bad
     return (block, blocks, splits, count, flags >> 5)
-
-
-register_jitable(_i32)
-register_jitable(_header)
 
 
 def blosc_walk_count(

@@ -4,7 +4,7 @@ As in ``moves``: bodies over (thread number, number of threads, ...), int64 offs
 bad input, 3 for a checksum that differs.  ``tpr`` threads share a row: ``*_rows`` leaves one part
 per thread, ``*_join`` puts the parts of a row together.
 
-Imports NumPy and Numba only; reached through ``registry``.
+Imports NumPy only; reached through ``registry``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba.extending import register_jitable
 
 __all__ = ["crc_tables"]
 
@@ -39,9 +38,6 @@ def _times(a: Any, b: Any, polynomial: Any) -> Any:
         b = (b << 1) & _ALL
         a = (a >> 1) ^ polynomial if a & 1 != 0 else a >> 1
     return product
-
-
-register_jitable(_times)
 
 
 def crc_tables(polynomial: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:

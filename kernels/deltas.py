@@ -8,7 +8,7 @@ sums wrap around, so that any order of adding is right and ``tpr`` threads share
 ``delta_sums``, then ``delta_decode``.  Sums of floats depend on the order; one thread adds a row
 from first to last, as NumPy does.
 
-Imports NumPy and Numba only; reached through ``registry``.
+Imports NumPy only; reached through ``registry``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 _UNSIGNED = ("u1", "u2", "u4", "u8")
 _PAIRS = tuple(f"{a} {b}" for a in _UNSIGNED for b in _UNSIGNED)
@@ -57,11 +56,6 @@ def _bad_row(nsrc: int, ndst: int, a: int, b: int, n: int) -> int:
     if b < 0 or b > ndst - n:
         return 2
     return 0
-
-
-register_jitable(_wide)
-register_jitable(_kept)
-register_jitable(_bad_row)
 
 
 def delta_sums(

@@ -9,7 +9,7 @@ Arrays are flat.  Offsets and lengths are int64, ``status`` is int32 with one en
 before: 1 tells bad input, 2 a place outside of the output, 3 a checksum that differs.  A bad row
 never writes outside of the output, and writes nothing to the others.
 
-Imports NumPy and Numba only; reached through ``registry``.
+Imports NumPy only; reached through ``registry``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 # Products beyond this would not fit 64 bits; as a number of bytes no memory is that large.
 _HUGE = 1 << 62
@@ -156,10 +155,6 @@ def _move_row(
             else:
                 put[b] = take[a]
     return status
-
-
-register_jitable(_swapped)
-register_jitable(_move_row)
 
 
 def scatter(

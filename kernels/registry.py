@@ -3,9 +3,9 @@
 A kernel is written once, as a plain Python body over ``(tid, nthreads, *args)``.  ``Kernel.cuda``
 runs it with one ``tid`` per thread of a CUDA grid (or of Numba's simulator of one), ``Kernel.njit``
 compiles it for the CPU with every index checked, where one thread does all the work.  Both take
-``*args`` alone.  Numba is imported on first use of a kernel, not with this module.
+``*args`` alone.  Numba is imported on first use of these forms, by nothing else here.
 
-Imports the kernel modules only; called by runtimes.
+Imports the modules of the kernels; called by runtimes.
 """
 
 from __future__ import annotations
@@ -15,48 +15,33 @@ from typing import Any
 
 import numpy as np
 
+from . import (  # noqa: TID251 (a relative name of the mapped package)
+    blosc,
+    checksums,
+    deltas,
+    moves,
+    packing,
+    scales,
+    shuffles,
+    streams,
+)
+
 __all__ = ["Kernel", "get", "names"]
 
-_MODULES = {
-    "scatter": "moves",
-    "gather": "moves",
-    "fill_rows": "moves",
-    "copy_segments": "moves",
-    "byteswap": "moves",
-    "write_u32": "moves",
-    "blosc_walk_count": "blosc",
-    "blosc_walk_fill": "blosc",
-    "blosc_assemble": "shuffles",
-    "shuffle_blocks": "shuffles",
-    "lz4_decode": "streams",
-    "blosclz_decode": "streams",
-    "delta_sums": "deltas",
-    "delta_decode": "deltas",
-    "delta_decode_float": "deltas",
-    "delta_encode": "deltas",
-    "delta_encode_float": "deltas",
-    "cast": "scales",
-    "cast_int": "scales",
-    "fixedscaleoffset_decode": "scales",
-    "fixedscaleoffset_encode": "scales",
-    "packbits_decode": "packing",
-    "packbits_encode": "packing",
-    "crc_rows": "checksums",
-    "crc_join": "checksums",
-    "adler32_rows": "checksums",
-    "adler32_join": "checksums",
-    "check_stored_u32": "checksums",
-}
+_MODULES = (moves, blosc, shuffles, streams, deltas, scales, packing, checksums)
+_HOMES = {name: module for module in _MODULES for name in module.SIGNATURES}
 
 # What the letters of a signature stand for; T and D are filled in by its variants.
 _LETTERS = {"n": "i8", "x": "f8", "i": "i8[]", "s": "i4[]", "b": "u1[]", "q": "u8[]", "w": "u4[]"}
+
+_FUNCTION: Any = type(lambda: None)
 
 _made: dict[str, Kernel] = {}
 
 
 def names() -> tuple[str, ...]:
     """All kernels."""
-    return tuple(_MODULES)
+    return tuple(_HOMES)
 
 
 def get(name: str) -> Kernel:
@@ -83,7 +68,7 @@ class Kernel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._module_name = _MODULES[name]
+        self._home: Any = _HOMES[name]
         self._cuda: Any = None
         self._njit: Callable[..., None] | None = None
 
@@ -91,10 +76,9 @@ class Kernel:
         return f"<Kernel {self.name!r}>"
 
     @property
-    def body(self) -> Callable[..., None]:
-        """The plain function of ``(tid, nthreads, *args)``; needs Numba all the same."""
-        body: Callable[..., None] = getattr(self._module(), self.name)
-        return body
+    def body(self) -> Any:
+        """The plain function of ``(tid, nthreads, *args)``."""
+        return getattr(self._home, self.name)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -118,8 +102,9 @@ class Kernel:
         if self._njit is None:
             import numba
 
-            make = numba.njit(boundscheck=True, nogil=True, error_model="numpy", cache=True)
-            compiled = make(self.body)
+            options = {"boundscheck": True, "nogil": True, "error_model": "numpy"}
+            body = bound(self.body, numba.njit(**options))
+            compiled = numba.njit(cache=True, **options)(body)
 
             def run(*args: Any) -> None:
                 compiled(0, 1, *args)
@@ -143,7 +128,7 @@ class Kernel:
 
     def argument_types(self) -> list[tuple[str, ...]]:
         """The same as NumPy type codes, ``[]`` behind those of arrays."""
-        letters, variants = self._module().SIGNATURES[self.name]
+        letters, variants = self._home.SIGNATURES[self.name]
         found = []
         for variant in variants or ("",):
             types = dict(_LETTERS)
@@ -162,10 +147,12 @@ class Kernel:
         call = f"body(cuda.grid(1), cuda.gridsize(1), {args})"
         if config.ENABLE_CUDASIM:  # Python's numbers warn where those of a machine wrap around
             call = f"with errstate(all='ignore'): {call}"
+        else:
+            body = cuda.jit(device=True)(bound(body, cuda.jit(device=True)))
         text = f"def {self.name}({args}):\n {call}\n"
         space = {
-            "__name__": self._module().__name__,
-            "body": cuda.jit(device=True)(body),
+            "__name__": self._home.__name__,
+            "body": body,
             "cuda": cuda,
             "errstate": np.errstate,
         }
@@ -174,21 +161,28 @@ class Kernel:
         exec(compile(text, code.co_filename, "exec"), space)  # noqa: S102
         return space[self.name]
 
-    def _module(self) -> Any:
-        # Only now, because they import Numba.
-        from . import (  # noqa: TID251 (a relative name of the mapped package)
-            blosc,
-            checksums,
-            deltas,
-            moves,
-            packing,
-            scales,
-            shuffles,
-            streams,
-        )
 
-        modules = (blosc, checksums, deltas, moves, packing, scales, shuffles, streams)
-        return next(m for m in modules if m.__name__.endswith("." + self._module_name))
+def bound(function: Any, wrap: Callable[[Any], Any]) -> Any:
+    """The same function, with ``wrap`` around the functions of its module that it calls.
+
+    Helpers are compiled with the options of the kernel that way; Numba would otherwise compile
+    them with options of their own, without checks of indices among others.
+    """
+    made: dict[str, Any] = {}
+
+    def remake(function: Any) -> Any:
+        space = dict(function.__globals__)
+        for name in function.__code__.co_names:
+            helper = space.get(name)
+            if isinstance(helper, _FUNCTION) and helper.__module__ == function.__module__:
+                if name not in made:
+                    made[name] = wrap(remake(helper))
+                space[name] = made[name]
+        copy = _FUNCTION(function.__code__, space, function.__name__, function.__defaults__)
+        copy.__module__, copy.__qualname__ = function.__module__, function.__qualname__
+        return copy
+
+    return remake(function)
 
 
 class _Simulated:

@@ -9,7 +9,7 @@ what ``dst`` holds: 0 floats, 1 signed and 2 unsigned integers.  Integers are pa
 types of their width where they are written.  Floats that an integer cannot hold become what NumPy
 makes of them on x86-64 (for uint32, what it makes of single values: of many it makes others).
 
-Imports NumPy and Numba only; reached through ``registry``.
+Imports NumPy only; reached through ``registry``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 _UNSIGNED = ("u1", "u2", "u4", "u8")
 _NUMBERS = ("i1", "i2", "i4", "i8", *_UNSIGNED, "f4", "f8")
@@ -74,11 +73,6 @@ def _bad_row(nsrc: int, ndst: int, a: int, b: int, n: int) -> int:
     if b < 0 or b > ndst - n:
         return 2
     return 0
-
-
-register_jitable(_integer)
-register_jitable(_rounded)
-register_jitable(_bad_row)
 
 
 def cast(

@@ -7,7 +7,7 @@ Shuffled: byte ``j`` of all elements comes before byte ``j + 1`` of them.  Bit-s
 byte 0 of all elements comes first, eight elements to a byte; only where the number of elements is
 a multiple of 8, otherwise nothing is done.  Bytes behind the last whole element stay as they are.
 
-Imports NumPy and Numba only; reached through ``registry``.
+Imports NumPy only; reached through ``registry``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
 SIGNATURES = {
     "blosc_assemble": ("n b b i i i i i b i i i b q s", ()),
@@ -127,14 +126,6 @@ def _splits_fit(
         elif split_dst[s] < 0 or split_dst[s] > nscratch - length:
             return False
     return True
-
-
-register_jitable(_transposed)
-register_jitable(_eight)
-register_jitable(_spread)
-register_jitable(_spread_word)
-register_jitable(_plane_at)
-register_jitable(_splits_fit)
 
 
 def _plain(
@@ -311,11 +302,6 @@ def _unbitshuffle(
             t = _transposed(t)
             for r in range(8):
                 out[dst + (8 * g + r) * ts + j] = (t >> np.uint64(8 * r)) & _LOW
-
-
-register_jitable(_plain)
-register_jitable(_unshuffle)
-register_jitable(_unbitshuffle)
 
 
 def blosc_assemble(

@@ -578,6 +578,54 @@ def case_blosc_tables(run: Run, rng: np.random.Generator, scale: Scale) -> None:
             equal(out, np.stack([comp[:8], scratch[8:]]).T.reshape(-1))
 
 
+def case_blosc_walk_tables(run: Run, rng: np.random.Generator, scale: Scale) -> None:
+    """A walk into tables that do not fit: they stay untouched, the row gets a status."""
+    data = np.arange(1000, dtype="u2").view(np.uint8)
+    frame = np.frombuffer(numcodecs.blosc.compress(data, b"zstd", 5, 1, 512, 2), np.uint8).copy()
+    good = {
+        "off": [0],
+        "nbytes": [len(frame)],
+        "expected": [len(data)],
+        "dst_off": [64],
+        "first_block": [1, 5],
+        "first_split": [2, 6],
+    }
+    big = np.iinfo(np.int64)
+    changes = [("", 0, 0)] + [
+        (key, at, value)
+        for key, values in good.items()
+        for at in range(len(values))
+        for value in (-1, 7, 1 << 40, big.min, big.max)
+        if key != "dst_off" or value < 0  # any other place may be one, as far as a walk can tell
+    ]
+    for key, at, value in changes:
+        table = {k: i64(v) for k, v in good.items()}
+        if key:
+            table[key][at] = value
+        splits = [np.full(7, -9, np.int64) for _ in range(4)]
+        raw = np.full(7, 9, np.uint8)
+        blocks = [np.full(6, -9, np.int64) for _ in range(6)]
+        status = statuses(1)
+        run("blosc_walk_fill", frame, *table.values(), *splits, raw, *blocks, status)
+        if not key:
+            assert not status.any()
+            assert (splits[2][2:6] == 64 + 512 * np.arange(4)).all()
+            assert (blocks[1][1:5] == [512, 512, 512, 464]).all()
+            assert (splits[0][[0, 1, 6]] == -9).all()
+            assert (blocks[0][[0, 5]] == -9).all()
+            continue
+        assert status.all(), (key, at, value)
+        for column in splits[:2] + blocks[:2]:
+            assert ((column == -9) | (column == 0)).all(), (key, at, value)
+        if key in {"off", "nbytes", "expected"}:
+            counts = [i64([9]) for _ in range(3)]
+            status[:] = 0
+            rows = [table[k] for k in ("off", "nbytes", "expected")]
+            run("blosc_walk_count", frame, *rows, *counts, status)
+            assert status.all()
+            assert [int(c[0]) for c in counts] == [0, 0, -1]
+
+
 def shuffled(data: np.ndarray, typesize: int, mode: int) -> np.ndarray:
     """By NumPy: what Blosc makes of a block."""
     items = len(data) // typesize

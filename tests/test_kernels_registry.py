@@ -51,6 +51,30 @@ def test_the_cuda_form_keeps_its_cache_beside_the_body() -> None:
     assert kernel.cuda is kernel.cuda
 
 
+def _inner(values: np.ndarray, at: int) -> int:
+    return _innermost(values, at) + 1
+
+
+def _innermost(values: np.ndarray, at: int) -> int:
+    return values[at]
+
+
+def outer(values: np.ndarray, at: int) -> int:
+    return _inner(values, at)
+
+
+def test_indices_of_helpers_are_checked() -> None:
+    import numba
+
+    compiled = numba.njit(registry.bound(outer, numba.njit(boundscheck=True)))
+    values = np.arange(3)
+    assert compiled(values, 2) == 3
+    for at in (3, -(2**31)):
+        with pytest.raises(IndexError):
+            compiled(values, at)
+    assert outer(values, 0) == 1  # the function itself is as it was
+
+
 def test_numba_is_imported_late() -> None:
     code = (
         "import sys; from zarr_gpu.kernels import registry, rules; registry.names();"

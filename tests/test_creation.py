@@ -76,6 +76,7 @@ V3 = {
     },
     "shards auto": {"shape": (1000, 1000), "dtype": "f4", "chunks": (10, 10), "shards": "auto"},
     "shards, chunks auto": {"shape": (1000, 1000), "dtype": "f4", "shards": (500, 500)},
+    "shards of a large array": {"shape": (10**6, 10**5), "dtype": "f8", "shards": "auto"},
     "order F": {"shape": (10, 10), "dtype": "f4", "order": "F"},
     "key v2": {
         "shape": (10,),
@@ -377,20 +378,23 @@ def test_unknown_codecs_are_named():
 
 
 def test_chunks_are_guessed_as_zarr_python_does(zarr):
-    grids = pytest.importorskip("zarr.core.chunk_grids")
+    def by_zarr(shape, size, **arguments):
+        arguments = {"shape": shape, "dtype": f"S{size}", "compressors": None, **arguments}
+        return zarr.create_array({}, **arguments)
 
     rng = random.Random(5)
-    for _ in range(500):
-        shape = tuple(int(10 ** rng.uniform(0, 6)) for _ in range(rng.randint(1, 5)))
-        size = rng.choice([1, 2, 4, 8, 16, 100])
-        assert guess_chunks(shape, size) == grids._guess_chunks(shape, size)
-        chunks = tuple(rng.randint(1, length) for length in shape)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            shards, _ = grids._auto_partition(
-                array_shape=shape, shard_shape="auto", chunk_shape=chunks, item_size=size
-            )
-        assert choose_shards("auto", shape, chunks) == shards
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shards are guessed by way of trial
+        for _ in range(100):
+            shape = tuple(int(10 ** rng.uniform(0, 6)) for _ in range(rng.randint(1, 5)))
+            size = rng.choice([1, 2, 4, 8, 16, 100])
+            assert choose_chunks("auto", shape, size) == by_zarr(shape, size).chunks
+            theirs = by_zarr(shape, size, shards="auto")
+            inner = choose_chunks("auto", shape, size, sharded=True)
+            assert (inner, choose_shards("auto", shape, inner)) == (theirs.chunks, theirs.shards)
+            chunks = tuple(rng.randint(1, length) for length in shape)
+            theirs = by_zarr(shape, size, chunks=chunks, shards="auto")
+            assert choose_shards("auto", shape, chunks) == theirs.shards
 
 
 @given(st.lists(st.integers(0, 2**63 - 1), max_size=5).map(tuple), st.integers(1, 64))
@@ -461,6 +465,15 @@ def test_chunks_in_any_words(chunks, expected):
     assert choose_chunks(chunks, (100, 100), 8) == expected
 
 
+def test_whole_shards_are_whole_chunks():
+    assert choose_shards(-1, (10, 8, 0), (4, 4, 4)) == (12, 8, 4)
+    assert choose_shards((4, None, -1), (10, 8, 3), (2, 3, 5)) == (4, 9, 5)
+    with pytest.raises(MetadataError, match="axis 1"):
+        choose_shards((12, 10), (10, 10), (4, 4))
+    with pytest.raises(MetadataError):  # rounded up, it is no length
+        zarr_gpu.create_array({}, shape=2**63 - 1, dtype="u1", chunks=2**40, shards=-1)
+
+
 def test_create_cuts_only_the_axes_that_are_named():
     assert zarr_gpu.create((10, 12), chunks=(5,)).chunks == (5, 12)
     assert zarr_gpu.create((10, 12), chunks=False).chunks == (10, 12)
@@ -518,7 +531,7 @@ OLDER = [
             {"name": "gzip", "configuration": {"level": 5}},
         ],
     },
-    {"shape": (10, 10), "chunks": (5, None)},
+    {"shape": (10, 10), "chunks": (5, -1)},
     {"shape": 10, "chunk_key_encoding": ("v2", "."), "dimension_names": ["x"]},
     {"shape": 10, "attributes": {"a": 1}, "path": "a/b"},
     {"shape": 10, "path": "a", "zarr_format": 2},

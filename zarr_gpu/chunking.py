@@ -27,6 +27,9 @@ _UNITS = {
     "ti": 2**40,
 }
 _MAX_LENGTH = 2**63 - 1
+# Bytes that a guessed chunk stays below; chunks in shards are small, since they cost no object.
+_LARGEST = 64 * 2**20
+_LARGEST_SHARDED = 2**20
 
 
 def _parse_int(value: Any, what: str) -> int:
@@ -85,7 +88,7 @@ def guess_chunks(
     *,
     increment: int = 256 * 1024,
     smallest: int = 128 * 1024,
-    largest: float = 64 * 1024 * 1024,
+    largest: float = _LARGEST,
 ) -> tuple[int, ...]:
     """Chunks of a size that grows slowly with the array, as h5py and zarr-python choose them.
 
@@ -156,13 +159,13 @@ def choose_chunks(
     itemsize: int,
     *,
     partial: bool = False,
-    what: str = "chunks",
+    sharded: bool = False,
 ) -> tuple[int, ...]:
     """Chunk shape from "auto", a size, one edge for all axes, or edges.
 
     ``None`` and ``-1`` as an edge mean the whole axis, and so do axes left out where ``partial``
-    allows that; ``False`` means one chunk; ``True`` and ``None`` mean "auto".  A whole axis of
-    length 0 gets the edge 1.
+    allows that; ``False`` means one chunk; ``True`` and ``None`` mean "auto", which makes smaller
+    chunks where they are ``sharded``.  A whole axis of length 0 gets the edge 1.
 
     Raises
     ------
@@ -170,20 +173,30 @@ def choose_chunks(
         ``chunks`` is none of these, or has another number of axes than the array.
     """
     if chunks is None or chunks is True or (isinstance(chunks, str) and chunks == "auto"):
-        return guess_chunks(shape, itemsize)
+        largest = _LARGEST_SHARDED if sharded else _LARGEST
+        return guess_chunks(shape, itemsize, largest=largest)
     whole = tuple(max(length, 1) for length in shape)
     if chunks is False:
         return whole
     if isinstance(chunks, str):
         return fit_chunks(shape, itemsize, parse_nbytes(chunks))
+    return _parse_edges(chunks, whole, "chunks", partial=partial)
+
+
+def _parse_edges(
+    chunks: Any, whole: tuple[int, ...], what: str, *, partial: bool = False
+) -> tuple[int, ...]:
+    """Edges from one for all axes or several; ``whole`` is what ``None`` and ``-1`` stand for."""
     if isinstance(chunks, bytes) or not isinstance(chunks, Iterable):
-        edges = [chunks] * len(shape)
+        edges = [chunks] * len(whole)
         if not edges:
             _parse_int(chunks, what)
     else:
         edges = list(chunks)
-    if len(edges) > len(shape) or (len(edges) < len(shape) and not partial):
-        raise MetadataError(f"{what}: {tuple(edges)} must have as many axes as the shape {shape}")
+    if len(edges) > len(whole) or (len(edges) < len(whole) and not partial):
+        raise MetadataError(
+            f"{what}: {tuple(edges)} must have as many axes as the shape, {len(whole)}"
+        )
     parsed = []
     for axis, length in enumerate(whole):
         edge = edges[axis] if axis < len(edges) else None
@@ -199,7 +212,7 @@ def choose_shards(shards: Any, shape: tuple[int, ...], chunks: tuple[int, ...]) 
     """Shard shape from "auto" or edges.
 
     "auto" puts two chunks into a shard along every axis of more than eight chunks, as zarr-python
-    does.
+    does.  ``None`` and ``-1`` as an edge mean as many chunks as cover the axis.
 
     Raises
     ------
@@ -213,7 +226,10 @@ def choose_shards(shards: Any, shape: tuple[int, ...], chunks: tuple[int, ...]) 
         )
     if isinstance(shards, str):
         raise MetadataError(f'shards: "auto" or edges are needed, got {shards!r:.60}')
-    parsed = choose_chunks(shards, shape, 1, what="shards")
+    whole = tuple(
+        edge * max(-(-length // edge), 1) for length, edge in zip(shape, chunks, strict=True)
+    )
+    parsed = _parse_edges(shards, whole, "shards")
     for axis, (outer, inner) in enumerate(zip(parsed, chunks, strict=True)):
         if outer % inner:
             raise MetadataError(

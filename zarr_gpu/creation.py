@@ -177,7 +177,8 @@ def build_metadata(
     """
     lengths = parse_shape(shape)
     itemsize = 1 if dtype.vlen is not None else dtype.itemsize
-    chunk_shape = choose_chunks(chunks, lengths, itemsize, partial=partial_chunks)
+    sharded = shards is not None and shards is not False
+    chunk_shape = choose_chunks(chunks, lengths, itemsize, partial=partial_chunks, sharded=sharded)
     if order not in (None, "C", "F"):
         raise MetadataError(f'order must be "C" or "F", got {order!r:.80}')
     encoding = parse_key_encoding(chunk_key_encoding, zarr_format)
@@ -206,7 +207,7 @@ def build_metadata(
             fill = cast_fill(dtype, fill_value)
         spec = ChunkSpec(chunk_shape, dtype.numpy, fill)
         codecs = _v3_codecs(filters, serializer, compressors, dtype, spec)
-        if shards is not None and shards is not False:
+        if sharded:
             chunk_shape, codecs = _shard(shards, lengths, chunk_shape, codecs)
         names = None
         if dimension_names is not None:

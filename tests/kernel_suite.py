@@ -36,6 +36,7 @@ class Scale:
         self.tprs = (1, 3) if simulated else (1, 2, 3, 8, 256)
         # Every pair of data types is a function for Numba to compile.
         self.full = os.environ.get("HYPOTHESIS_PROFILE") == "full"
+        self.units = ("u1", "u2", "u4", "u8") if simulated or self.full else ("u2", "u8")
 
     def pick(self, small: int, large: int) -> int:
         return small if self.simulated else large
@@ -165,7 +166,7 @@ class Placing:
 
 
 def case_scatter(run: Run, rng: np.random.Generator, scale: Scale) -> None:
-    for unit in ("u1", "u2", "u4", "u8"):
+    for unit in scale.units:
         for nsets in range(4):
             for tpr in scale.tprs[: 1 if nsets == 0 else None]:
                 place = Placing(rng, unit, scale, nsets, distinct=False)
@@ -187,7 +188,7 @@ def case_scatter(run: Run, rng: np.random.Generator, scale: Scale) -> None:
 
 
 def case_gather(run: Run, rng: np.random.Generator, scale: Scale) -> None:
-    for unit in ("u1", "u2", "u4", "u8"):
+    for unit in scale.units:
         for nsets in range(4):
             for tpr in scale.tprs[: 1 if nsets == 0 else None]:
                 # Which of several items with one place stays is left open.
@@ -255,7 +256,7 @@ def case_moves_out_of_bounds(run: Run, rng: np.random.Generator, scale: Scale) -
 
 
 def case_fill_rows(run: Run, rng: np.random.Generator, scale: Scale) -> None:
-    for unit in ("u1", "u2", "u4", "u8"):
+    for unit in scale.units:
         for tpr in scale.tprs:
             rows = Rows(rng.integers(0, scale.pick(9, 99), 5), unit)
             pattern = Placing.numbers(rng, unit, (int(rng.integers(1, 4)),))
@@ -274,7 +275,7 @@ def case_fill_rows(run: Run, rng: np.random.Generator, scale: Scale) -> None:
 
 
 def case_copy_segments(run: Run, rng: np.random.Generator, scale: Scale) -> None:
-    for unit in ("u1", "u2", "u4", "u8"):
+    for unit in scale.units:
         for tpr in scale.tprs:
             rows = Rows(rng.integers(0, scale.pick(9, 999), 5), unit)
             src = Placing.numbers(rng, unit, (1000,))
@@ -624,6 +625,19 @@ def case_blosc_walk_tables(run: Run, rng: np.random.Generator, scale: Scale) -> 
             run("blosc_walk_count", frame, *rows, *counts, status)
             assert status.all()
             assert [int(c[0]) for c in counts] == [0, 0, -1]
+    place = int.from_bytes(frame[16:20].tobytes(), "little")
+    for csize in (0, -1, -(2**31), 2**31 - 1, len(frame)):
+        damaged = frame.copy()
+        damaged[place : place + 4] = np.frombuffer(np.int32(csize).tobytes(), np.uint8)
+        splits = [np.full(7, -9, np.int64) for _ in range(4)]
+        blocks = [np.full(6, -9, np.int64) for _ in range(6)]
+        status = statuses(1)
+        tables = [i64(v) for v in good.values()]
+        run("blosc_walk_fill", damaged, *tables, *splits, raw, *blocks, status)
+        assert status.tolist() == [1]
+        assert (blocks[1][1:5] == 0).all()
+        assert (splits[1][2:6] == 0).all()
+        assert (splits[3][2:6] == 0).all()
 
 
 def shuffled(data: np.ndarray, typesize: int, mode: int) -> np.ndarray:
@@ -700,9 +714,14 @@ def lz4_block(data: np.ndarray) -> bytes:
 
 
 def blosclz_streams(rng: np.random.Generator, nbytes: int) -> list[tuple[bytes, int]]:
-    """(stream, decoded size), out of a Blosc frame."""
+    """(stream, decoded size), out of a Blosc frame of random data."""
     data = payload(rng, nbytes, int(rng.choice([0, 3])))
-    frame = numcodecs.blosc.compress(data, b"blosclz", 9, 0, int(rng.choice([0, 5000])), 1)
+    block = int(rng.choice([0, 5000]))
+    return blosclz_split(numcodecs.blosc.compress(data, b"blosclz", 9, 0, block, 1))
+
+
+def blosclz_split(frame: bytes) -> list[tuple[bytes, int]]:
+    """The streams of a frame of elements of one byte."""
     size, block, cbytes = (int.from_bytes(frame[i : i + 4], "little") for i in (4, 8, 12))
     assert cbytes == len(frame)
     if frame[2] & 2 or not size:
@@ -776,12 +795,28 @@ def case_lz4(run: Run, rng: np.random.Generator, scale: Scale) -> None:
     rows, status = decode_streams(run, "lz4_decode", [*good, *bad])
     assert (status != 0).tolist() == [False] * len(good) + [True] * len(bad)
     equal(next(rows.rows()), np.frombuffer(b"a" * 20 + b"bcdef", np.uint8))
+    # Where a block may end: the last 5 bytes are literals, a match begins 12 bytes before the end.
+    ends = [(bytes([0x1F, ord("a"), 1, 0, 0, n << 4]) + b"b" * n, 20 + n) for n in range(10)]
+    ends += [(bytes([0x10, ord("a"), 1, 0, n << 4]) + b"b" * n, 5 + n) for n in range(4, 12)]
+    rows, status = decode_streams(run, "lz4_decode", ends)
+    for (block, n), row, bad in zip(ends, rows.rows(), status, strict=True):
+        wanted = lz4_reference(block, n)
+        assert (wanted is None) == bool(bad), block.hex()
+        if wanted is not None:
+            equal(row, wanted)
+    assert 0 < int((status != 0).sum()) < len(ends)
 
 
 def case_blosclz(run: Run, rng: np.random.Generator, scale: Scale) -> None:
     streams = []
     for _ in range(scale.pick(6, 60)):
         streams += blosclz_streams(rng, int(rng.integers(200, scale.pick(600, 150_000))))
+    # Distances of more than 8,191 bytes: literals, three matches of 3 bytes, a literal.
+    noise = rng.integers(0, 256, 9600, np.uint8)
+    far = b"".join(b"\x1f" + noise[i : i + 32].tobytes() for i in range(0, 9600, 32))
+    for distance in (8192, 8193, 9600):
+        far += b"\x3f\xff" + (distance - 8192).to_bytes(2, "big")
+    streams.append((far + b"\0z", 9600 + 3 * 3 + 1))
     assert len(streams) > 2
     rows, status = decode_streams(run, "blosclz_decode", streams)
     assert not status.any()
@@ -792,9 +827,19 @@ def case_blosclz(run: Run, rng: np.random.Generator, scale: Scale) -> None:
     rows, status = decode_streams(
         run,
         "blosclz_decode",
-        [(a_run, 14), (a_run, 13), (a_run, 15), (a_run[:-1], 13), (far, 5), (b"", 0), (b"\0", 1)],
+        [
+            (a_run, 14),
+            (a_run, 13),
+            (a_run, 15),
+            (a_run[:-1], 13),
+            (a_run[:-2], 1),  # ends in the middle of a match
+            (far, 5),
+            (b"", 0),
+            (b"\0", 1),
+            (b"\0a\x20\0", 1),  # the same, by one byte
+        ],
     )
-    assert (status != 0).tolist() == [False] + [True] * 6
+    assert (status != 0).tolist() == [False] + [True] * 8
     equal(next(rows.rows()), np.frombuffer(b"a" * 13 + b"b", np.uint8))
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import zlib
 from itertools import product
 from pathlib import Path
@@ -33,7 +36,7 @@ from step_suite import (
 from zarr_gpu.codecs.base import Codec
 from zarr_gpu.codecs.device_steps import device_step, make_steps, verify_row
 from zarr_gpu.codecs.nvcomp_host import HostNvComp, snappy_compress
-from zarr_gpu.codecs.runtime import Verdicts
+from zarr_gpu.codecs.runtime import DeviceBatch, Verdicts
 from zarr_gpu.devices.sim_runtime import SimRuntime
 from zarr_gpu.errors import CodecError, MetadataError
 
@@ -155,7 +158,7 @@ def test_codecs_without_a_step() -> None:
 def test_decode(name: str, nvcomp: bool, at_hand: bool) -> None:
     rng = np.random.default_rng(11)
     for size, count in product(SIZES, (1, 2, 50)):
-        if size * count > 1_000_000:
+        if size * count > 400_000:
             continue
         prog = make(name, size)
         rows = [payload(rng, size) for _ in range(count)]
@@ -171,7 +174,7 @@ def test_encode(name: str, nvcomp: bool) -> None:
     """What is encoded on the device, the CPU codecs decode."""
     rng = np.random.default_rng(12)
     for size, count in product(SIZES, (1, 2, 50)):
-        if size * count > 1_000_000:
+        if size * count > 400_000:
             continue
         prog = make(name, size)
         rows = [payload(rng, size) for _ in range(count)]
@@ -466,6 +469,26 @@ def test_rows_of_no_use(name: str) -> None:
         assert message
 
 
+def test_empty_rows_alone() -> None:
+    """Objects of no bytes: there is not one byte in the batch."""
+    none = np.zeros(3, np.int64)
+    for name in ("blosc-lz4-shuffle", "lz4", "zstd", "gzip", "zlib", "crc32c", "shuffle", "bz2"):
+        prog = make(name, 4000)
+        for host in (np.empty(0, "u1"), None):
+            runtime, verdicts = SimRuntime(), Verdicts()
+            batch = DeviceBatch(runtime.empty(0), none, none, host)
+            make_steps(prog)[0].decode(runtime, batch, 4000, verdicts)
+            assert set(verdicts.on_host) == {0, 1, 2}
+
+
+def test_batches_of_no_rows() -> None:
+    for name in COMPRESSORS:
+        prog = make(name, 4000)
+        for nvcomp in (True, False):
+            assert decode(prog, [], nvcomp=nvcomp).rows == []
+            assert encode(prog, [], nvcomp=nvcomp)[0] == []
+
+
 def test_all_rows_damaged() -> None:
     for name in ("blosc-lz4-shuffle", "zstd", "shuffle-zstd-crc32c", "delta-blosc-adler32"):
         prog = make(name, 4000)
@@ -674,3 +697,61 @@ def test_alignments_that_a_device_may_ask_for() -> None:
     outcome = decode(prog, encoded, runtime=runtime)
     assert not outcome.bad
     assert same(outcome.rows, rows)
+
+
+# ---- many threads --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [2, 7, 256])
+def test_threads_that_share_rows(threads: int) -> None:
+    """As on a device, but one after the other."""
+    rng = np.random.default_rng(0)
+    for name in ("blosc-lz4-bitshuffle", "blosc-zlib-shuffle", "zlib", "delta-blosc-adler32"):
+        prog = make(name, 5000)
+        rows = [payload(rng, 5000) for _ in range(3)]
+        encoded = [prog.encode(row.view("<u4")) for row in rows]
+        runtime = SimRuntime(threads_per_row=threads)
+        outcome = decode(prog, encoded, runtime=runtime)
+        assert not outcome.bad
+        assert same(outcome.rows, rows)
+        bad = encoded[0].copy()
+        bad[-1] ^= 1
+        outcome = decode(prog, [bad, *encoded[1:]], runtime=SimRuntime(threads_per_row=threads))
+        assert same(outcome.rows[1:], rows[1:])
+
+
+IN_THE_SIMULATOR = """
+import numpy as np
+from step_suite import decode, encode, payload
+from test_device_steps import COMPRESSORS, make, same
+from zarr_gpu.devices.sim_runtime import SimRuntime
+
+assert SimRuntime().launcher == "simulator"
+rng = np.random.default_rng(0)
+for name in COMPRESSORS:
+    prog = make(name, 240)
+    rows = [payload(rng, 240, kind) for kind in (0, 1)]
+    encoded = [prog.encode(row.view("<u4")) for row in rows]
+    for nvcomp, at_hand in ((True, True), (False, False)):
+        outcome = decode(prog, encoded, nvcomp=nvcomp, at_hand=at_hand)
+        assert not outcome.bad, name
+        assert same(outcome.rows, rows), name
+    found, _ = encode(prog, rows)
+    assert same([prog.decode_bytes(row) for row in found], rows), name
+print("done")
+"""
+
+
+def test_in_the_simulator() -> None:
+    """Every thread of every kernel, with indices checked, in a process of its own."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", IN_THE_SIMULATOR],
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "done"

@@ -97,19 +97,19 @@ def peek(runtime: Runtime, batch: DeviceBatch, at: I64, width: int, end: I64) ->
     Bytes from ``end[i]`` on read as 0.  Costs a launch and a download where the bytes are no longer
     at hand.
     """
-    found = np.zeros((len(at), width), np.uint8)
-    if not len(at):
-        return found
+    if not len(at) or (batch.host is not None and not len(batch.host)):
+        return np.zeros((len(at), width), np.uint8)
     if batch.host is not None:
         index = at[:, None] + np.arange(width)
-        inside = (index >= 0) & (index < np.minimum(end, len(batch.host))[:, None])
-        found[inside] = batch.host[index[inside]]
+        found: U8 = batch.host.take(index, mode="clip")
+        short = np.flatnonzero(end - at < width)
+        found[short] *= (index[short] < end[short, None]).view(np.uint8)
         return found
     sizes = np.clip(end - at, 0, width)
-    device = runtime.empty(found.size)
+    device = runtime.empty(len(at) * width)
     device.fill(0)
     copy_rows(runtime, batch.base, at, device, np.arange(len(at), dtype=np.int64) * width, sizes)
-    return runtime.download(device).reshape(found.shape)
+    return runtime.download(device).reshape(len(at), width)
 
 
 def read_rows(runtime: Runtime, batch: DeviceBatch, rows: I64) -> list[U8]:

@@ -94,10 +94,12 @@ class KernelArgument:
             self._types[dtype] = types.Array(from_dtype(dtype), 1, "C")
         self._numba_type_ = self._types[dtype]
         self._owner = array
+        # The driver is asked about the address, and an empty part may lie behind its memory.
+        address = array.data.ptr if array.size else array.data.mem.ptr
         self.__cuda_array_interface__ = {
             "shape": array.shape,
             "typestr": dtype.str,
-            "data": (int(array.data.ptr), False),
+            "data": (int(address), False),
             "strides": None,
             "stream": None,
             "version": 3,

@@ -106,8 +106,9 @@ def create_array(
         Edges, one edge for all axes (-1: the whole axis), "auto", or the largest size of a chunk
         such as ``"100MB"``.
     shards
-        Edges of the stored objects that chunks are packed into, multiples of ``chunks``; "auto"; or
-        a mapping with ``shape`` and, if wanted, ``index_codecs`` and ``index_location``.
+        Edges of the stored objects that chunks are packed into, multiples of ``chunks`` (-1: as
+        many as cover the axis); "auto"; or a mapping with ``shape`` and, if wanted,
+        ``index_codecs`` and ``index_location``.
     filters, serializer, compressors
         Codecs, as objects of this package, of numcodecs or of zarr-python, or as their dicts: array
         to array, array to bytes (format 3), bytes to bytes.  None is none, "auto" is zstd alone.

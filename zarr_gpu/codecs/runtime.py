@@ -130,6 +130,13 @@ class Slot(ABC):
         """Start one copy of the first ``nbytes`` to the device; later work is ordered after it."""
 
     @abstractmethod
+    def room(self, nbytes: int) -> Any:
+        """Device memory of the slot for somebody else to fill, which the host may do at once.
+
+        May be called on another thread; waits until all work on the device copy has been done.
+        """
+
+    @abstractmethod
     def release(self) -> None:
         """Say that all work on the device copy has been started."""
 
@@ -150,6 +157,9 @@ class Runtime(ABC):
 
     nvcomp: Any
     """The batched compressors (see ``nvcomp``), or None where they are not installed."""
+
+    peak_nbytes: int = 0
+    """The most memory of ``empty`` that was in use at a time; 0 where nobody counts."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -185,6 +195,10 @@ class Runtime(ABC):
     @abstractmethod
     def launch(self, kernel: str, threads: int, *args: Any) -> None:
         """Run a kernel of ``zarr_gpu.kernels`` on ``threads`` threads or more."""
+
+    @abstractmethod
+    def compile_kernels(self) -> None:
+        """Compile all kernels for the types that they are called with; later runs find them."""
 
     @property
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device
 from zarr_gpu.errors import DeviceError
@@ -54,16 +56,16 @@ def _make(name: str) -> Device:
     kind, _, rest = name.partition(":")
     if kind == "cuda" and (not rest or rest.isdecimal()):
         from zarr_gpu.devices.cuda import BatchDevice
-        from zarr_gpu.devices.cuda_runtime import CudaRuntime
+        from zarr_gpu.devices.cuda_runtime import CudaRuntime, active
 
         number = int(rest or 0)
         CudaRuntime(number)  # says at once why CUDA cannot be used
-        return BatchDevice("cuda", name, lambda: CudaRuntime(number))
+        return BatchDevice("cuda", name, lambda: CudaRuntime(number), partial(active, number))
     if kind == "sim" and rest in ("", "compiled", "simulator"):
         from zarr_gpu.devices.cuda import BatchDevice
-        from zarr_gpu.devices.sim_runtime import SimRuntime
+        from zarr_gpu.devices.sim_runtime import SimRuntime, enter
 
-        return BatchDevice("sim", name, lambda: SimRuntime(rest or None))
+        return BatchDevice("sim", name, lambda: SimRuntime(rest or None), enter)
     raise DeviceError(
         f"there is no device {name!r}; there are 'auto', 'cpu', 'cuda', 'cuda:N' and 'sim'"
     )

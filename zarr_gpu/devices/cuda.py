@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -44,17 +45,36 @@ class BatchDevice(Device):
         What ``get_device`` knows it by.
     make_runtime
         Makes the runtime of one read or write, on the caller's current stream.
+    activate
+        Makes the device, and a stream of it if given, current for a block.
+
+    Attributes
+    ----------
+    counts
+        Launches, copies and calls of nvCOMP of all reads and writes so far.
+    peak_nbytes
+        Device memory that the last read or write needed beside its result, on ``"sim"``.
     """
 
     caches = True
 
-    def __init__(self, kind: str, name: str, make_runtime: Callable[[], Runtime]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        make_runtime: Callable[[], Runtime],
+        activate: Callable[[Any], AbstractContextManager[None]],
+    ) -> None:
         self.kind = kind
         self._name = name
         self._make_runtime = make_runtime
+        self._activate = activate
         self.pipeline = Pipeline()
         self.counts: Counter[str] = Counter()
-        """Launches, copies and calls of nvCOMP of all reads and writes so far."""
+        self.peak_nbytes = 0
+
+    def active(self, stream: Any = None) -> AbstractContextManager[None]:
+        return self._activate(stream)
 
     @property
     def name(self) -> str:
@@ -154,6 +174,7 @@ class BatchDevice(Device):
             raise
         finally:
             self.counts.update(lane.runtime.counts)
+            self.peak_nbytes = lane.runtime.peak_nbytes
 
     def _through(
         self,

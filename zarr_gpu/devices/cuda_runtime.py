@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu import stages
 from zarr_gpu.codecs import nvcomp
 from zarr_gpu.codecs.runtime import Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
-__all__ = ["CudaRuntime", "KernelArgument", "cuda_problem", "launch_shape", "pinned"]
+__all__ = ["CudaRuntime", "KernelArgument", "active", "cuda_problem", "launch_shape", "pinned"]
 
 LARGEST_BLOCK = 256
 SMALLEST_GRID = 128
@@ -54,6 +57,44 @@ def cuda_problem() -> str | None:
     except Exception as err:  # noqa: BLE001  (whatever a broken installation raises)
         return f"{type(err).__name__}: {err}"
     return None
+
+
+@contextmanager
+def active(device_id: int, stream: Any = None) -> Iterator[None]:
+    """A block in which CuPy works on a device, and on ``stream`` of it if there is one.
+
+    ``stream`` is CuPy's, that of another library which follows ``__cuda_stream__``, or an address.
+    """
+    cupy = _cupy()
+    with cupy.cuda.Device(device_id):
+        if stream is None:
+            yield
+            return
+        if not isinstance(stream, (cupy.cuda.Stream, cupy.cuda.ExternalStream)):
+            if not hasattr(stream, "__cuda_stream__"):
+                stream = _ForeignStream(stream)
+            stream = cupy.cuda.Stream.from_external(stream)
+        with stream:
+            yield
+
+
+class _ForeignStream:
+    """An address, or a stream of PyTorch, in the form that CuPy takes."""
+
+    def __init__(self, stream: Any) -> None:
+        address = getattr(stream, "cuda_stream", stream)
+        if isinstance(address, bool) or not isinstance(address, int):
+            raise TypeError(f"{type(stream).__name__} is no CUDA stream")
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
+
+
+def _watch_stages(cupy: Any) -> None:
+    """Show stages in profilers."""
+    if getattr(cupy.cuda.nvtx, "available", False):
+        stages.watch(cupy.cuda.nvtx.RangePush, cupy.cuda.nvtx.RangePop)
 
 
 def pinned(nbytes: int) -> npt.NDArray[np.uint8]:
@@ -127,6 +168,7 @@ class CudaRuntime(Runtime):
         self.cupy_stream = self.xp.cuda.get_current_stream(device_id)
         self.nvcomp: Any = nvcomp.load()
         self._numba_stream: Any = None
+        _watch_stages(self.xp)
 
     @property
     def stream(self) -> int:
@@ -172,6 +214,22 @@ class CudaRuntime(Runtime):
     def slot(self, nbytes: int) -> Slot:
         return _CudaSlot(self, nbytes)
 
+    def record(self) -> Any:
+        event = self.xp.cuda.Event(disable_timing=True)
+        event.record(self.cupy_stream)
+        return event
+
+    def wait(self, event: Any) -> None:
+        self.cupy_stream.wait_event(event)
+
+    def compile_kernels(self) -> None:
+        from zarr_gpu.kernels import registry
+
+        for name in registry.names():
+            kernel = registry.get(name)
+            for signature in kernel.signatures:
+                kernel.cuda.compile(signature)
+
     def launch(self, kernel: str, threads: int, *args: Any) -> None:
         from numba import cuda
 
@@ -202,6 +260,7 @@ class _CudaSlot(Slot):
         self.grow(nbytes)
 
     def grow(self, nbytes: int) -> None:
+        self._used.synchronize()  # what works on the old memory may do so on another stream
         size = 1 << max(20, (nbytes - 1).bit_length())  # pinned memory comes in powers of two
         self.host = pinned(size)
         self._device = self._runtime.empty(size)
@@ -224,6 +283,16 @@ class _CudaSlot(Slot):
         self._copied.record(self._copies)
         self._runtime.cupy_stream.wait_event(self._copied)
         return device
+
+    def room(self, nbytes: int) -> Any:
+        self._used.synchronize()
+        if len(self._device) < nbytes:
+            with active(self._runtime.device_id, self._runtime.cupy_stream):
+                self._device = self._runtime.empty(1 << (nbytes - 1).bit_length())
+                # Whoever had that memory before may not be done with it.
+                self._used.record(self._runtime.cupy_stream)
+            self._used.synchronize()
+        return self._device[:nbytes]
 
     def release(self) -> None:
         self._used.record(self._runtime.cupy_stream)

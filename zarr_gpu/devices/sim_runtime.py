@@ -9,6 +9,10 @@ it is made, so that bytes which nothing wrote are seen.
 from __future__ import annotations
 
 import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,9 +22,21 @@ from zarr_gpu.codecs.nvcomp_host import HostNvComp
 from zarr_gpu.codecs.runtime import Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
-__all__ = ["SimRuntime"]
+__all__ = ["SimRuntime", "enter"]
 
 POISON = 0xA5
+
+
+@contextmanager
+def enter(stream: Any = None) -> Iterator[None]:
+    """A block of work on ``stream``, which may be anything that can be entered as CuPy's can."""
+    if stream is None:
+        yield
+        return
+    if not hasattr(stream, "__enter__"):
+        raise TypeError(f"{type(stream).__name__} is no CUDA stream")
+    with stream:
+        yield
 
 
 class SimRuntime(Runtime):
@@ -51,6 +67,12 @@ class SimRuntime(Runtime):
         self._threads_per_row = threads_per_row or (2 if self.launcher == "simulator" else 1)
         self.nvcomp: Any = HostNvComp()
         self._kernels: dict[str, Any] = {}
+        self._memory = _Memory()
+
+    @property
+    def peak_nbytes(self) -> int:  # type: ignore[override]
+        """The most bytes of device memory that were in use at a time."""
+        return self._memory.peak
 
     @property
     def stream(self) -> int:
@@ -62,6 +84,7 @@ class SimRuntime(Runtime):
 
     def empty(self, nbytes: int) -> npt.NDArray[np.uint8]:
         room = np.empty(nbytes + 256, np.uint8)
+        self._memory.take(room, nbytes)
         start = -room.ctypes.data % 256
         buffer = room[start : start + nbytes]
         buffer[...] = POISON
@@ -80,22 +103,59 @@ class SimRuntime(Runtime):
     def slot(self, nbytes: int) -> Slot:
         return _SimSlot(self, nbytes)
 
+    def compile_kernels(self) -> None:
+        if self.launcher == "simulator":
+            return  # nothing is ever compiled there
+        for name in _registry().names():
+            kernel = _registry().get(name)
+            for codes in kernel.argument_types():
+                kernel.njit(*map(_sample, codes))
+
     def launch(self, kernel: str, threads: int, *args: Any) -> None:
         self.counts["launches"] += 1
         found = self._kernels.get(kernel)
         if found is None:
-            try:
-                from zarr_gpu.kernels import registry
-            except ImportError as err:
-                raise MissingDependencyError(
-                    "device 'sim' needs Numba: pip install 'zarr-gpu[sim]'"
-                ) from err
-            found = self._kernels[kernel] = registry.get(kernel)
+            found = self._kernels[kernel] = _registry().get(kernel)
         if self.launcher == "compiled":
             found.njit(*args)
         else:
             block = min(max(threads, 1), 64)
             found.cuda[-(-max(threads, 1) // block), block](*args)
+
+
+def _registry() -> Any:
+    try:
+        from zarr_gpu.kernels import registry
+    except ImportError as err:
+        raise MissingDependencyError(
+            "device 'sim' needs Numba: pip install 'zarr-gpu[sim]'"
+        ) from err
+    return registry
+
+
+def _sample(code: str) -> Any:
+    """An argument of a kernel that gives it nothing to do: no rows, or the number 1."""
+    if code.endswith("[]"):
+        return np.empty(0, code.removesuffix("[]"))
+    return np.dtype(code).type(1).item()
+
+
+class _Memory:
+    """Counts the memory that is in use."""
+
+    def __init__(self) -> None:
+        self._used = self.peak = 0
+        self._lock = threading.Lock()
+
+    def take(self, room: npt.NDArray[np.uint8], nbytes: int) -> None:
+        with self._lock:
+            self._used += nbytes
+            self.peak = max(self.peak, self._used)
+        weakref.finalize(room, self._give, nbytes).atexit = False
+
+    def _give(self, nbytes: int) -> None:
+        with self._lock:
+            self._used -= nbytes
 
 
 class _SimSlot(Slot):
@@ -114,6 +174,9 @@ class _SimSlot(Slot):
     def send(self, nbytes: int) -> npt.NDArray[np.uint8]:
         device: npt.NDArray[np.uint8] = self._runtime.upload(self.host[:nbytes])
         return device
+
+    def room(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        return self._runtime.empty(nbytes)
 
     def release(self) -> None:
         self.host[...] = POISON  # whoever still reads the slab is found out

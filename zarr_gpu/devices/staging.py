@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.runtime import Runtime, Slot
+from zarr_gpu.config import config
 from zarr_gpu.devices.base import Job, Lane
 from zarr_gpu.extents import MISSING, Extents, Memory
 
@@ -81,17 +82,12 @@ class SlabMemory:
 class Pipeline:
     """Slots and reader threads of one device.
 
-    Parameters
-    ----------
-    depth
-        Jobs in flight: one being decoded, the others being fetched.
-    readers
-        Threads that fetch parts of a job.
+    The setting ``gpu.slots`` says how many jobs of a read are in flight: one is being decoded, the
+    others are being fetched.  ``gpu.readers`` is the number of threads that fetch parts of a job.
     """
 
-    def __init__(self, depth: int = 3, readers: int = 8) -> None:
-        self.depth = depth
-        self.readers = readers
+    def __init__(self) -> None:
+        self._pool_size = 0
         self._idle: list[Slot] = []
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -104,28 +100,37 @@ class Pipeline:
         fetch: Fetch,
         work: Callable[[Lane, Job, Extents | None], None],
         lane: Lane,
+        *,
+        direct: bool = False,
     ) -> None:
-        """Fetch up to ``depth - 1`` jobs ahead; ``work`` runs here, on the caller's thread."""
+        """Fetch all but one job of the slots ahead; ``work`` runs here, on the caller's thread.
+
+        ``direct``: ``fetch`` can fill device memory.
+        """
         waiting: deque[tuple[Job, Slot, _Fetching]] = deque()
         source = iter(jobs)
-        with self._slots(runtime) as idle:
+        readers = config.get("gpu.readers")
+        with self._slots(runtime, config.get("gpu.slots")) as idle:
             try:
                 while True:
                     while idle and (job := next(source, None)) is not None:
                         slot = idle.pop()
                         slot.wait_free()
                         alone = not waiting and job.hi - job.lo == 1
-                        pool = None if alone else self._readers()
-                        waiting.append((job, slot, _Fetching(job, slot, fetch, pool, self.readers)))
+                        pool = None if alone else self._readers(readers)
+                        fetching = _Fetching(job, slot, fetch, pool, readers, direct=direct)
+                        waiting.append((job, slot, fetching))
                     if not waiting:
                         return
                     job, slot, fetching = waiting.popleft()
                     extents = fetching.result()
                     if extents is not None:
-                        host = slot.host
-                        extents = Extents(
-                            Staged(slot.send(fetching.used), host), extents.offset, extents.nbytes
+                        staged = (
+                            Staged(extents.base, None)
+                            if direct
+                            else Staged(slot.send(fetching.used), slot.host)
                         )
+                        extents = Extents(staged, extents.offset, extents.nbytes)
                     work(lane, job, extents)
                     slot.release()
                     idle.append(slot)
@@ -135,40 +140,60 @@ class Pipeline:
                     idle.append(slot)
 
     @contextmanager
-    def _slots(self, runtime: Runtime) -> Iterator[list[Slot]]:
+    def _slots(self, runtime: Runtime, count: int) -> Iterator[list[Slot]]:
         with self._lock:
-            taken, self._idle = self._idle[: self.depth], self._idle[self.depth :]
+            taken, self._idle = self._idle[:count], self._idle[count:]
         for slot in taken:
             slot.adopt(runtime)
-        taken += [runtime.slot(FIRST_SLAB) for _ in range(self.depth - len(taken))]
+        taken += [runtime.slot(FIRST_SLAB) for _ in range(count - len(taken))]
         try:
             yield taken
         finally:
             with self._lock:
                 self._idle += taken
-                del self._idle[2 * self.depth :]
+                del self._idle[2 * count :]
 
-    def _readers(self) -> ThreadPoolExecutor:
+    def _readers(self, count: int) -> ThreadPoolExecutor:
         with self._lock:
-            if self._pool is None or self._pid != os.getpid():
+            if self._pool is None or self._pid != os.getpid() or self._pool_size < count:
                 from concurrent.futures import ThreadPoolExecutor
 
-                self._pool = ThreadPoolExecutor(self.readers, "zarr_gpu-reader")
-                self._pid = os.getpid()
+                # A pool that became too small ends with the reads that still use it.
+                self._pool = ThreadPoolExecutor(count, "zarr_gpu-reader")
+                self._pid, self._pool_size = os.getpid(), count
             return self._pool
 
 
+class RoomMemory:
+    """Device memory of a slot, for stores that can fill it."""
+
+    kind = "device"
+
+    def __init__(self, slot: Slot) -> None:
+        self._slot = slot
+
+    def empty(self, nbytes: int) -> Any:
+        return self._slot.room(nbytes)
+
+
 class _Fetching:
-    """One job on its way into a slab, in parts."""
+    """One job on its way into a slab, in parts; or in one part into device memory."""
 
     def __init__(
-        self, job: Job, slot: Slot, fetch: Fetch, pool: ThreadPoolExecutor | None, parts: int
+        self,
+        job: Job,
+        slot: Slot,
+        fetch: Fetch,
+        pool: ThreadPoolExecutor | None,
+        parts: int,
+        *,
+        direct: bool = False,
     ) -> None:
         self._slot = slot
         self.used = 0
-        self._memory = SlabMemory(slot.host)
+        self._memory = RoomMemory(slot) if direct else SlabMemory(slot.host)
         rows = job.hi - job.lo
-        parts = 1 if pool is None else min(parts, rows)
+        parts = 1 if pool is None or direct else min(parts, rows)
         cuts = [job.lo + rows * i // parts for i in range(parts + 1)]
         self._rows = [hi - lo for lo, hi in pairwise(cuts)]
         pieces = [Job(job.batch, job.request, lo, hi) for lo, hi in pairwise(cuts)]
@@ -194,16 +219,17 @@ class _Fetching:
             raise
         if all(part is None for part in parts):
             return None
+        if isinstance(self._memory, RoomMemory):
+            return parts[0]
         found = [
             _nothing(rows) if part is None else part
             for part, rows in zip(parts, self._rows, strict=True)
         ]
         starts = [self._memory.start_of(part.base) for part in found]
         stray = sum(len(p.base) for p, s in zip(found, starts, strict=True) if s is None)
+        self.used = self._memory.used
         if stray:
             starts = self._bring_in(found, starts, stray)
-        else:
-            self.used = self._memory.used
         offset = [p.offset + (s or 0) for p, s in zip(found, starts, strict=True)]
         return Extents(
             self._slot.host,
@@ -215,7 +241,7 @@ class _Fetching:
         self, parts: list[Extents], starts: list[int | None], stray: int
     ) -> list[int | None]:
         """Copy parts that lie elsewhere into the slab, after making it large enough."""
-        used = self._memory.used
+        used = self.used
         total = used + stray + SLAB_ALIGNMENT * len(parts)
         if total > len(self._slot.host):
             kept = self._slot.host[:used].copy()

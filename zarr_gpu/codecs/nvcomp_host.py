@@ -152,7 +152,7 @@ class HostLibrary:
                 result = _DECODERS[algorithm](data, room)
             except DamagedStreamError:
                 result = np.empty(0, np.uint8)
-                status[i] = _CANNOT_DECOMPRESS
+                status[i], actual[i] = _CANNOT_DECOMPRESS, room if size % 2 else 0
                 if algorithm != "LZ4":
                     result, status[i], actual[i] = _garbage(data, room)
             else:
@@ -262,7 +262,7 @@ def _garbage(data: U8, room: int) -> tuple[U8, int, int]:
     bytes_ = rng.integers(0, 256, room, dtype=np.uint8)
     if rng.integers(2):
         return bytes_, 0, room if rng.integers(2) else int(rng.integers(room + 1))
-    return bytes_, _CANNOT_DECOMPRESS, 0
+    return bytes_, _CANNOT_DECOMPRESS, room if rng.integers(2) else 0
 
 
 def _crc32(data: U8) -> int:

@@ -24,7 +24,7 @@ LEVELS = [
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|failures|keys|pool|spans)"),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
-    (4, r"storage(\.opening)?"),
+    (4, r"storage(\.(kvikio|opening))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify|[a-z]+_runtime)"),
     (6, r"devices(\.[^.]+)?"),

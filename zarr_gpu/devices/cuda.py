@@ -8,6 +8,7 @@ Imports runtimes through their makers; never CuPy, Numba or nvCOMP themselves.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,7 @@ from zarr_gpu.errors import DataError, DeviceError
 from zarr_gpu.extents import Extents, Memory
 from zarr_gpu.plan import Plan
 from zarr_gpu.storage.base import Store
+from zarr_gpu.storage.kvikio import KvikioStore, direct_is_on
 
 __all__ = ["BatchDevice"]
 
@@ -85,6 +87,12 @@ class BatchDevice(Device):
 
     def holds(self, program: Program) -> bool:
         return item_format(program) is not None and not _mixes_axes(program)
+
+    def source(self, store: Store) -> Store:
+        staging = config.get("gpu.staging")
+        if staging == "pinned" or (staging == "auto" and not (self.kind == "cuda" and _direct())):
+            return store
+        return KvikioStore.of(store) or store
 
     def fallbacks(self, program: Program, *, encode: bool = False) -> Sequence[str]:
         if not self.holds(program):
@@ -166,7 +174,8 @@ class BatchDevice(Device):
         try:
             if part is not None:
                 jobs, work = self._through(part, lane, jobs, work)
-            self.pipeline.run(lane.runtime, jobs, fetch, work, lane)
+            direct = isinstance(source, KvikioStore)
+            self.pipeline.run(lane.runtime, jobs, fetch, work, lane, direct=direct)
             lane.finish()
         except DataError:
             if part is not None:
@@ -225,6 +234,11 @@ class BatchDevice(Device):
         if program.permutation is not None:
             found.insert(0, StepPlace("transpose", "view", "costs only strides"))
         return found
+
+
+@functools.cache
+def _direct() -> bool:
+    return direct_is_on()
 
 
 def _mixes_axes(program: Program) -> bool:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         zeros,
         zeros_like,
     )
+    from zarr_gpu.api_device import warmup
     from zarr_gpu.array import Array
     from zarr_gpu.config import ArrayConfig, config
     from zarr_gpu.devices.cache import DeviceCache
@@ -88,6 +89,7 @@ __all__ = [
     "save_group",
     "storage",
     "tree",
+    "warmup",
     "zeros",
     "zeros_like",
 ]
@@ -101,6 +103,7 @@ _ELSEWHERE = {
     "DeviceCache": "devices.cache",
     "Group": "group",
     "config": "config",
+    "warmup": "api_device",
 }
 
 

@@ -140,6 +140,9 @@ class Device(ABC):
             raise TypeError(f"device {self.name!r} has no streams")
         return nullcontext()
 
+    def warm(self) -> None:  # noqa: B027  most have nothing to prepare
+        """Do now what would otherwise take time in the first reads."""
+
     def source(self, store: Store) -> Store:
         """The store that chunks of ``store`` should be read through."""
         return store

@@ -88,6 +88,12 @@ class BatchDevice(Device):
     def holds(self, program: Program) -> bool:
         return item_format(program) is not None and not _mixes_axes(program)
 
+    def warm(self) -> None:
+        with self.active():
+            runtime = self._make_runtime()
+            runtime.compile_kernels()
+            self.pipeline.warm(runtime)
+
     def source(self, store: Store) -> Store:
         staging = config.get("gpu.staging")
         if staging == "pinned" or (staging == "auto" and not (self.kind == "cuda" and _direct())):

@@ -93,6 +93,12 @@ class Pipeline:
         self._pool: ThreadPoolExecutor | None = None
         self._pid = os.getpid()
 
+    def warm(self, runtime: Runtime) -> None:
+        """Make slots and threads now."""
+        self._readers(config.get("gpu.readers"))
+        with self._slots(runtime, config.get("gpu.slots")):
+            pass
+
     def run(
         self,
         runtime: Runtime,

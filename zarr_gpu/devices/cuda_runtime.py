@@ -7,10 +7,13 @@ for the whole device.  Memory comes from CuPy's current allocator.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,18 +35,30 @@ STAGED_NBYTES = 8 << 20
 """Uploads up to this size go through page-locked memory, so that the host does not wait."""
 
 
+_NO_CUPY = "device 'cuda' needs CuPy: pip install 'zarr-gpu[cuda13]' (or [cuda12])"
+
+_is_usable = False
+
+
 def _cupy() -> Any:
     try:
         import cupy
     except ImportError as err:
-        raise MissingDependencyError(
-            "device 'cuda' needs CuPy: pip install 'zarr-gpu[cuda13]' (or [cuda12])"
-        ) from err
+        raise MissingDependencyError(_NO_CUPY) from err
     return cupy
 
 
 def cuda_problem() -> str | None:
     """Why CUDA cannot be used here, None where it can.  Never raises."""
+    global _is_usable
+    if _is_usable:
+        return None
+    if find_spec("cupy") is None:
+        return _NO_CUPY
+    try:
+        ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return "there is no CUDA driver"  # found out without importing CuPy, which takes long
     try:
         cupy = _cupy()
         if not cupy.cuda.is_available():
@@ -56,6 +71,7 @@ def cuda_problem() -> str | None:
         return str(err)
     except Exception as err:  # noqa: BLE001  (whatever a broken installation raises)
         return f"{type(err).__name__}: {err}"
+    _is_usable = True
     return None
 
 

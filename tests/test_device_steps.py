@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import numcodecs
 import numcodecs.blosc
 from codec_suite import forget_size, mutants
 from step_suite import (
+    FULL,
     as_batch,
     codec,
     cpu_decode,
@@ -36,6 +38,7 @@ from step_suite import (
 from zarr_gpu.codecs.base import Codec
 from zarr_gpu.codecs.device_steps import device_step, make_steps, verify_row
 from zarr_gpu.codecs.nvcomp_host import HostNvComp, snappy_compress
+from zarr_gpu.codecs.registry import get_codec_class
 from zarr_gpu.codecs.runtime import DeviceBatch, Verdicts
 from zarr_gpu.devices.sim_runtime import SimRuntime
 from zarr_gpu.errors import CodecError, MetadataError
@@ -142,6 +145,28 @@ def test_steps_can_be_kept_on_the_host() -> None:
     for step, size in zip(reversed(steps), reversed(decode_sizes(prog)), strict=True):
         batch = step.decode(runtime, batch, size, verdicts)
     assert same(rows_of(batch), [data])
+
+
+def test_changed_codecs_have_no_step() -> None:
+    """A class that decodes in its own way is not served by the step of the class it comes from."""
+
+    class Changed(get_codec_class("gzip")):  # type: ignore[misc]
+        def decode(self, data: Any, **kwargs: Any) -> Any:
+            return super().decode(data[1:], **kwargs)
+
+    class Renamed(get_codec_class("gzip")):  # type: ignore[misc]
+        name = "renamed"
+
+    class Sums(get_codec_class("numcodecs.delta")):  # type: ignore[misc]
+        def decode(self, array: Any, spec: Any) -> Any:
+            return super().decode(array, spec) + 1
+
+    assert device_step(Changed()) is None
+    assert device_step(Renamed()) is not None
+    prog = program([Sums("<i4"), codec("bytes", endian="little")], (10,), "<i4")
+    assert [step.where for step in make_steps(prog)] == ["cpu"]
+    encoded = prog.encode(np.arange(10, dtype="<i4"))
+    assert (decode(prog, [encoded]).rows[0].view("<i4") == np.arange(1, 11)).all()
 
 
 def test_codecs_without_a_step() -> None:
@@ -358,21 +383,25 @@ def test_zstd_frames(shared_data: Path, source: str, at_hand: bool) -> None:
     assert seen >= 4
 
 
-def test_blobs_of_numcodecs(shared_data: Path) -> None:
-    """Every encoded array of numcodecs' fixture whose chain a program can be made of."""
+def blobs_of_numcodecs(shared_data: Path) -> Iterator[tuple[dict[str, Any], Any, np.ndarray]]:
+    """(description, program, encoded bytes) of numcodecs' fixture, where this package has them."""
     listed = json.loads((shared_data / "numcodecs.expected.json").read_text())["encoded"]
-    seen = 0
     for blob in listed:
         config = dict(blob["config"])
         name = f"numcodecs.{config.pop('id')}"
         if blob["numcodecs"] != "ok" or name == "numcodecs.vlen-utf8":
             continue
         data = np.frombuffer((shared_data / "numcodecs" / blob["encoded"]).read_bytes(), np.uint8)
-        size = blob["decoded_len"]
         try:
-            prog = program([codec("bytes"), codec(name, **config)], (size,), "u1")
+            chain = [codec("bytes"), codec(name, **config)]
+            yield blob, program(chain, (blob["decoded_len"],), "u1"), data
         except MetadataError:
-            continue  # a codec that this package does not have
+            continue
+
+
+def test_blobs_of_numcodecs(shared_data: Path) -> None:
+    seen = 0
+    for blob, prog, data in blobs_of_numcodecs(shared_data):
         expected = cpu_decode(prog, data)
         for nvcomp in (True, False):
             outcome = decode(prog, [data] * 3, nvcomp=nvcomp)
@@ -385,6 +414,34 @@ def test_blobs_of_numcodecs(shared_data: Path) -> None:
             assert digest == blob["decoded_sha256"], blob["encoded"]
         seen += 1
     assert seen > 300
+
+
+def test_damaged_data_of_others(shared_data: Path) -> None:
+    """Mutants of what other programs wrote, among sound rows."""
+    blobs = [
+        (f"{blob['encoded']} {blob['config'].get('cname')}", prog, data)
+        for blob, prog, data in blobs_of_numcodecs(shared_data)
+    ]
+    blobs = blobs[:: 1 if FULL else 8]
+    for frame, data in frames_of(shared_data, "c-blosc", "blosc"):
+        prog = program([codec("blosc", typesize=4)], (4_000_000,), "u1")
+        blobs.append((f"blosc/{frame['path']}", prog, data))
+    for i, (name, prog, data) in enumerate(blobs):
+        sound = cpu_decode(prog, data)
+        if sound is None:
+            continue
+        rows = [data, *mutants(data, 10 if FULL else 2, seed=i), data]
+        outcome = decode(prog, rows, at_hand=i % 2 == 0)
+        assert not outcome.bad & {0, len(rows) - 1}, name
+        assert same([outcome.rows[0], outcome.rows[-1]], [sound] * 2), name
+        for k, row in enumerate(rows):
+            expected = cpu_decode(prog, row)
+            if k in outcome.bad:
+                assert expected is None, name
+            elif expected is None:
+                assert "zstd" in name, name
+            else:
+                assert same([outcome.rows[k]], [expected]), name
 
 
 # ---- random and damaged frames -------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.adler32 import Adler32
-from zarr_gpu.codecs.base import ArrayToArray, BytesToBytes, ChunkSpec
+from zarr_gpu.codecs.base import ArrayToArray, BytesToBytes, ChunkSpec, Codec
 from zarr_gpu.codecs.blosc import BloscCodec
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import FlatFilter, Program, Step
@@ -60,8 +60,11 @@ def _blosc(codec: Any) -> DeviceStep:
 
 
 def _flat_filter(codec: Any) -> DeviceStep | None:
+    inner = codec.codec
+    if not (_is_plain(inner, Delta) or _is_plain(inner, FixedScaleOffset)):
+        return None
     types = ElementTypes(codec.decoded, codec.decoded, codec.encoded, codec.encoded)
-    made = filter_step(codec.codec, types)
+    made = filter_step(inner, types)
     if made is None or made.encodes:
         return made
 
@@ -92,6 +95,12 @@ _TRUSTING = (BloscCodec, GzipCodec, Zlib, ZstdCodec)
 """Codecs that nvCOMP decodes without promising anything about damaged input."""
 
 
+def _is_plain(codec: Codec, kind: type[Any]) -> bool:
+    """Whether ``codec`` is of this kind, and not of a class that works in its own way."""
+    own: Any = type(codec)
+    return isinstance(codec, kind) and own.decode is kind.decode and own.encode is kind.encode
+
+
 def device_step(codec: BytesToBytes, *, exact: bool = True, wait: bool = True) -> DeviceStep | None:
     """The step of a codec on the device, None where there is none.
 
@@ -105,11 +114,11 @@ def device_step(codec: BytesToBytes, *, exact: bool = True, wait: bool = True) -
         Whether a checksum must be compared before the next step decodes.
     """
     for kind, name in _CHECKSUMS:
-        if isinstance(codec, kind):
+        if _is_plain(codec, kind):
             at_end = codec.to_v2_config()["location"] == "end"
             return ChecksumStep(codec, name, at_end=at_end, wait=wait, exact=exact)
     for kind, make in _STEPS if exact else ():
-        if isinstance(codec, kind):
+        if _is_plain(codec, kind):
             return make(codec)
     return None
 
@@ -177,7 +186,7 @@ def _array_step(
     if i + 1 == len(program.arrays) and isinstance(program.serializer, BytesCodec):
         inner = program.serializer.stored_dtype(encoded.dtype)
     made = None
-    if not forced and isinstance(codec, (Delta, FixedScaleOffset)):
+    if not forced and (_is_plain(codec, Delta) or _is_plain(codec, FixedScaleOffset)):
         decoded, stored = codec.stored_dtypes() or (spec.dtype, encoded.dtype)
         made = filter_step(codec, ElementTypes(spec.dtype, decoded, stored, inner))
     if made is not None and made.encodes:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from zarr_gpu import engine
+from zarr_gpu import engine, jobs, shard_writes
 from zarr_gpu.array import Array
 from zarr_gpu.config import ArrayConfig, config
 from zarr_gpu.devices import cpu
@@ -302,9 +302,9 @@ class Case:
             if self.batch_rows:
                 patch.setattr(engine, "BATCH_ROWS", self.batch_rows)
                 patch.setattr(cpu, "JOB_NBYTES", 16)
-                patch.setattr(engine, "GROUP_NBYTES", 64)
+                patch.setattr(shard_writes, "GROUP_NBYTES", 64)
             if self.threads > 1:
-                patch.setattr(engine, "SMALL_NBYTES", 0)
+                patch.setattr(jobs, "SMALL_NBYTES", 0)
             yield
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from index_strategies import LAYOUTS, SHARDED, build_metadata, make_array, same
 
-from zarr_gpu import engine, locate
+from zarr_gpu import engine, jobs, locate, shard_writes
 from zarr_gpu.config import ArrayConfig, config
 from zarr_gpu.devices import cpu
 from zarr_gpu.errors import ChunkDecodeError, ChunkNotFoundError
@@ -33,11 +33,11 @@ ONE_LEVEL = ("sharded", "sharded, index at start")
 def how(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     if request.param in {"small batches", "both"}:
         monkeypatch.setattr(engine, "BATCH_ROWS", 5)
-        monkeypatch.setattr(engine, "GROUP_NBYTES", 100)
+        monkeypatch.setattr(shard_writes, "GROUP_NBYTES", 100)
         monkeypatch.setattr(cpu, "JOB_NBYTES", 16)
     threads = 1
     if request.param in {"threads", "both"}:
-        monkeypatch.setattr(engine, "SMALL_NBYTES", 0)
+        monkeypatch.setattr(jobs, "SMALL_NBYTES", 0)
         monkeypatch.setattr(CountingStore, "concurrency", 4, raising=False)
         threads = 4
     with config.set(threads=threads):

@@ -26,9 +26,12 @@ LEVELS = [
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
-    (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify|[a-z]+_runtime)"),
+    (
+        5,
+        r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify|[a-z]+_runtime)",
+    ),
     (6, r"devices(\.[^.]+)?"),
-    (7, r"engine|write_locks"),
+    (7, r"engine|jobs|shard_writes"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),
     (8, r"hierarchy|indexers|node_changes|nodes|older_arguments|selecting|trees"),
     (9, r"api(_[a-z]+)?|"),  # "" is zarr_gpu/__init__.py

@@ -11,8 +11,7 @@ Imports everything below ``array``; called by ``array``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -22,10 +21,11 @@ import numpy.typing as npt
 from zarr_gpu.devices.base import Device, Job, Lane, Options
 from zarr_gpu.errors import ChunkNotFoundError, DataError, ShardIndexError
 from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
+from zarr_gpu.jobs import Target, cut_jobs, lanes_for
 from zarr_gpu.layout import Layout
 from zarr_gpu.locate import IndexSource, Locator
 from zarr_gpu.plan import Batch, Plan
-from zarr_gpu.shards import assemble, explode
+from zarr_gpu.shard_writes import write_shards
 from zarr_gpu.stages import stage
 from zarr_gpu.storage.base import Store
 from zarr_gpu.write_locks import hold
@@ -40,14 +40,8 @@ U8 = npt.NDArray[np.uint8]
 BATCH_ROWS = 8192
 """Rows that are planned and located at a time."""
 
-SMALL_NBYTES = 256 << 10
-"""Decoded bytes below which a read or write stays on the caller's thread."""
-
 MAX_LOCKED = 64
 """Objects that a write locks one by one; a write of more locks the array."""
-
-GROUP_NBYTES = 128 << 20
-"""Decoded bytes of the shards that are written together."""
 
 _PLAINLY = Options()
 
@@ -110,7 +104,7 @@ def read(
             lane.decode(job, extents, out)
 
     device.run(
-        _cut(located_batches(layout, indexes, plan), rows_per_job),
+        cut_jobs(located_batches(layout, indexes, plan), rows_per_job),
         fetch,
         decode,
         device.lane_maker(
@@ -121,15 +115,9 @@ def read(
             keep_fill_chunks=True,
             options=options,
         ),
-        lanes=_lanes(layout, store, plan.nchunks),
+        lanes=lanes_for(layout, store, plan.nchunks),
         source=source,
     )
-
-
-def _lanes(layout: Layout, store: Store, nchunks: int) -> int:
-    """1 where handing work to another thread would cost more than it saves."""
-    small = nchunks * max(layout.chunk_nbytes, 4096) <= SMALL_NBYTES
-    return 1 if nchunks <= 1 or (small and store.concurrency == 1) else 0
 
 
 def located_batches(
@@ -165,12 +153,6 @@ def _rows_by_object(layout: Layout, plan: Plan) -> Iterator[I64]:
             held, rows = [], 0
     if held:
         yield np.concatenate(held)
-
-
-def _cut(batches: Iterable[tuple[Batch, ByteRequest]], rows: int) -> Iterator[Job]:
-    for batch, request in batches:
-        for lo in range(0, len(batch), rows):
-            yield Job(batch, request, lo, min(lo + rows, len(batch)))
 
 
 def _fetch(store: Store, job: Job, memory: Memory) -> Extents:
@@ -247,33 +229,15 @@ def write(
         keep_fill_chunks=write_empty_chunks,
         options=options,
     )
-    target = _Target(layout, store, device, plan, values, fields is None, make_lane)
+    target = Target(layout, store, device, plan, values, fields is None, make_lane)
     with hold(store, layout.prefix, _changed_in_part(target)):
         if layout.levels:
-            _write_shards(target)
+            write_shards(target)
         else:
             _write_chunks(target)
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What a write carries from stage to stage."""
-
-    layout: Layout
-    store: Store
-    device: Device
-    plan: Plan
-    values: Any
-    whole_items: bool  # all fields of every item are written
-    make_lane: Any
-
-    def partial(self, job: Job) -> npt.NDArray[np.bool_]:
-        """(rows,) of a job: which chunks must be read first."""
-        complete = job.batch.complete[job.lo : job.hi]
-        return ~complete if self.whole_items else np.ones(len(complete), np.bool_)
-
-
-def _changed_in_part(target: _Target) -> list[str] | None:
+def _changed_in_part(target: Target) -> list[str] | None:
     """Keys of objects that are read before they are written; None where they are many."""
     layout, plan = target.layout, target.plan
     if layout.levels:
@@ -289,7 +253,7 @@ def _changed_in_part(target: _Target) -> list[str] | None:
     return None if len(partial) > MAX_LOCKED else layout.keys(partial)
 
 
-def _write_chunks(target: _Target) -> None:
+def _write_chunks(target: Target) -> None:
     layout, store, device, plan = target.layout, target.store, target.device, target.plan
 
     def fetch(job: Job, memory: Memory) -> Extents | None:
@@ -315,128 +279,5 @@ def _write_chunks(target: _Target) -> None:
         (batch, ByteRequest.whole(layout.keys(batch.coords))) for batch in plan.batches(BATCH_ROWS)
     )
     rows = device.rows_per_job(layout.program)
-    lanes = _lanes(layout, store, plan.nchunks)
-    device.run(_cut(batches, rows), fetch, work, target.make_lane, lanes=lanes)
-
-
-@dataclass(slots=True)
-class _Shard:
-    """One stored object in the making."""
-
-    coords: Coords
-    key: str
-    index: I64  # (rows, nsets) the rows of the plan that lie in it
-    covered: bool  # nothing of what is stored survives
-    old: dict[Coords, U8] = field(default_factory=dict)
-
-
-def _write_shards(target: _Target) -> None:
-    layout, plan = target.layout, target.plan
-    group: list[_Shard] = []
-    nbytes = 0
-    for coords, index in plan.objects(layout.chunks_per_object):
-        covered = target.whole_items and _covers(layout, plan, coords, index)
-        group.append(_Shard(coords, layout.key(coords), index, covered))
-        nbytes += len(index) * layout.chunk_nbytes
-        if nbytes >= GROUP_NBYTES:
-            _write_group(target, group)
-            group, nbytes = [], 0
-    if group:
-        _write_group(target, group)
-
-
-def _covers(layout: Layout, plan: Plan, coords: Coords, index: I64) -> bool:
-    """Whether the rows are all chunks of the object inside the array, and cover each whole."""
-    inside = 1
-    for axis, edge, c, per in zip(
-        layout.grid.axes,
-        layout.object_grid.chunk_shape,
-        coords,
-        layout.chunks_per_object,
-        strict=True,
-    ):
-        items = min(edge, axis.length - c * edge)
-        inside *= min(per, -(-items // axis.edge))
-    return len(index) == inside and bool(plan.batch(index).complete.all())
-
-
-def _write_group(target: _Target, group: list[_Shard]) -> None:
-    """Fetch old shards, encode all chunks of the group, assemble and store."""
-    layout, store, device, plan = target.layout, target.store, target.device, target.plan
-    _fetch_old(target, group)
-
-    index = np.concatenate([shard.index for shard in group])
-    batch = plan.batch(index)
-    owner = np.repeat(np.arange(len(group)), [len(shard.index) for shard in group])
-    inner = batch.coords - np.array([s.coords for s in group], np.int64)[owner] * np.array(
-        layout.chunks_per_object, np.int64
-    )
-    places: list[Coords] = [tuple(c) for c in inner.tolist()]
-    encoded: list[U8 | None] = [None] * len(batch)
-
-    def fetch(job: Job, memory: Memory) -> Extents | None:
-        partial = target.partial(job)
-        if not partial.any():
-            return None
-        old = [
-            group[owner[row]].old.get(places[row]) if p else None
-            for row, p in zip(range(job.lo, job.hi), partial.tolist(), strict=True)
-        ]
-        return _gathered(old, memory)
-
-    def encode(lane: Lane, job: Job, existing: Extents | None) -> None:
-        encoded[job.lo : job.hi] = lane.encode(job, existing, target.values)
-
-    # Rows are known by the key of their object; the request serves error messages only.
-    request = ByteRequest(
-        [shard.key for shard in group],
-        owner,
-        np.zeros(len(batch), np.int64),
-        np.full(len(batch), REST, np.int64),
-    )
-    lanes = _lanes(layout, store, len(batch))
-    rows = device.rows_per_job(layout.program)
-    device.run(_cut([(batch, request)], rows), fetch, encode, target.make_lane, lanes=lanes)
-
-    chunks = [dict(shard.old) for shard in group]
-    for row, (shard, place) in enumerate(zip(owner.tolist(), places, strict=True)):
-        data = encoded[row]
-        if data is None:
-            chunks[shard].pop(place, None)
-        else:
-            chunks[shard][place] = data
-
-    def assembled() -> Iterator[tuple[str, U8]]:
-        for shard, parts in zip(group, chunks, strict=True):
-            data = assemble(layout.levels, parts)
-            if data is not None:
-                yield shard.key, data
-
-    store.put_many(assembled())
-    empty = [s.key for s, parts in zip(group, chunks, strict=True) if not parts]
-    if empty:
-        store.delete_many(empty)
-
-
-def _fetch_old(target: _Target, group: list[_Shard]) -> None:
-    """The encoded chunks of the shards that are not overwritten as a whole; one read each."""
-    kept = [shard for shard in group if not shard.covered]
-    for shard in kept:
-        data = target.store.get(shard.key)
-        if data is not None:
-            old = np.frombuffer(data, np.uint8)
-            shard.old = explode(target.layout.levels, old, key=shard.key)
-
-
-def _gathered(parts: list[U8 | None], memory: Memory) -> Extents:
-    """Encoded chunks as one buffer."""
-    nbytes = np.array([MISSING if p is None else len(p) for p in parts], np.int64)
-    sizes = np.maximum(nbytes, 0)
-    # Aligned, since the bytes may be viewed as wider elements.
-    room = (sizes + 63) & ~np.int64(63)
-    offset = np.cumsum(room) - room
-    base = memory.empty(int(room.sum()))
-    for part, start in zip(parts, offset.tolist(), strict=True):
-        if part is not None:
-            base[start : start + len(part)] = part
-    return Extents(base, offset, nbytes)
+    lanes = lanes_for(layout, store, plan.nchunks)
+    device.run(cut_jobs(batches, rows), fetch, work, target.make_lane, lanes=lanes)

@@ -6,17 +6,17 @@ other way round.
 
 Environment:
 
-``ZARR_GPU_DEVICE_EXAMPLES``  Hypothesis examples per property and device (12 unless set)
+``TEST_DEVICE_EXAMPLES``  Hypothesis examples per property and device (12 unless set)
+``TEST_SIMULATOR=full``   every case in the CUDA simulator, not a choice of them
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -40,8 +40,9 @@ from index_strategies import (
 
 import zarr_gpu
 from zarr_gpu.array import Array
-from zarr_gpu.config import ArrayConfig
-from zarr_gpu.devices import Device, cuda, get_device
+from zarr_gpu.config import ArrayConfig, config
+from zarr_gpu.devices import Device, get_device
+from zarr_gpu.devices.cuda_runtime import cuda_problem
 from zarr_gpu.errors import (
     BoundsError,
     ChunkDecodeError,
@@ -53,11 +54,18 @@ from zarr_gpu.errors import (
 from zarr_gpu.storage.memory import MemoryStore
 from zarr_gpu.storage.wrappers import CountingStore
 
-EXAMPLES = int(os.environ.get("ZARR_GPU_DEVICE_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("TEST_DEVICE_EXAMPLES", "12"))
 
-needs_numba = pytest.mark.skipif(
-    find_spec("numba") is None, reason="device 'sim' needs Numba: pip install 'zarr-gpu[sim]'"
-)
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+"""Whether this process runs kernels in Numba's CUDA simulator."""
+
+FEW = SIMULATED and os.environ.get("TEST_SIMULATOR") != "full"
+"""Whether tests with many cases run a choice of them: in the simulator launches take long."""
+
+SIM = "sim:simulator" if SIMULATED else "sim:compiled"
+
+BATCHED = (SIM, pytest.param("cuda", marks=pytest.mark.gpu))
+"""The devices with memory of their own, for tests that are about them alone."""
 
 # Inherited properties run on several classes.
 few = settings(
@@ -75,6 +83,21 @@ HELD = (
 
 HOST_ONLY = ("M8[ns]", "m8[s]", "U3", "S4", "V5", "string", "bytes", "struct")
 """Types that come back as NumPy arrays from every device."""
+
+
+def require(name: str) -> None:
+    """Skip, with the reason, where a device cannot be used."""
+    if name.startswith("sim") and find_spec("numba") is None:
+        pytest.skip("device 'sim' needs Numba: pip install 'zarr-gpu[sim]'")
+    if name.startswith("cuda"):
+        problem = cuda_problem()
+        if problem is not None:
+            pytest.skip(problem)
+
+
+def some(items: Iterable[Any], every: int) -> list[Any]:
+    """All of the items, or one of ``every``."""
+    return list(items)[:: every if FEW else 1]
 
 
 def is_held(dtype: np.dtype[Any]) -> bool:
@@ -276,10 +299,13 @@ def document_of(case: str) -> tuple[Json, np.ndarray, str]:
 
 @contextmanager
 def small_jobs(nbytes: int = 64) -> Iterator[None]:
-    """Many jobs, so that several are in flight."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "JOB_NBYTES", nbytes)
+    """Many jobs, in all threads, so that several are in flight."""
+    before = config.get("gpu.job_bytes")
+    config.set({"gpu.job_bytes": nbytes})
+    try:
         yield
+    finally:
+        config.set({"gpu.job_bytes": before})
 
 
 class DeviceSuite:
@@ -288,8 +314,9 @@ class DeviceSuite:
     name: ClassVar[str]
     """What ``get_device`` knows it by."""
 
-    slow: ClassVar[bool] = False
-    """Whether every launch costs milliseconds: then fewer of cases that are alike."""
+    @pytest.fixture(autouse=True)
+    def _usable(self) -> None:
+        require(self.name)
 
     @pytest.fixture
     def device(self) -> Device:
@@ -317,10 +344,6 @@ class DeviceSuite:
 
     def open(self, items: Any, **arguments: Any) -> Array:
         return zarr_gpu.open_array(items, device=self.name, **arguments)
-
-    def some(self, items: list[Any]) -> list[Any]:
-        """A few of the items where the device is slow."""
-        return items[:: max(1, len(items) // 8)] if self.slow else items
 
     # ---- index modes ---------------------------------------------------------------------------
 
@@ -404,8 +427,8 @@ class DeviceSuite:
 
     # ---- types and layouts ---------------------------------------------------------------------
 
-    @pytest.mark.parametrize("dtype", HELD)
-    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("dtype", some(HELD, 4))
+    @pytest.mark.parametrize("layout", some(LAYOUTS, 2))
     def test_types_and_layouts_go_both_ways(self, layout: str, dtype: str) -> None:
         rng = np.random.default_rng([len(layout), *dtype.encode()])
         values = random_values(np.dtype(dtype), (7, 5), 3)
@@ -454,7 +477,7 @@ class DeviceSuite:
         array.get_basic_selection(..., out=out)
         assert same_bits(out, values)
 
-    @pytest.mark.parametrize("case", CODECS)
+    @pytest.mark.parametrize("case", some(CODECS, 4))
     def test_codecs_go_both_ways(self, case: str) -> None:
         document, values, where = document_of(case)
         there, here = items_of(document), items_of(document)
@@ -515,7 +538,7 @@ class DeviceSuite:
     }
 
     @pytest.mark.parametrize("endian", ["little", "big"])
-    @pytest.mark.parametrize("which", FILLS)
+    @pytest.mark.parametrize("which", some(FILLS, 4))
     def test_fill_values_keep_every_bit(self, which: str, endian: str) -> None:
         data_type, fill, bits = self.FILLS[which]
         dtype = np.dtype(data_type)
@@ -547,9 +570,9 @@ class DeviceSuite:
 
     @pytest.mark.parametrize("write_empty", [False, True])
     def test_chunks_of_fill_value(self, write_empty: bool) -> None:
-        config = ArrayConfig(write_empty_chunks=write_empty)
+        how = ArrayConfig(write_empty_chunks=write_empty)
         metadata = build_metadata("v3", (8, 6), (4, 3), "i2", fill_value=5, compressor=1)
-        array = Array(MemoryStore(), "", metadata, device=self.name, config=config)
+        array = Array(MemoryStore(), "", metadata, device=self.name, config=how)
         values = np.full((8, 6), 5, "i2")
         values[0, 0] = 6
         array[...] = self.on_device(values)
@@ -657,12 +680,12 @@ class DeviceSuite:
         store = MemoryStore()
         array = Array(store, "", metadata, device=self.name)
         array[...] = values = np.arange(48, dtype="i4").reshape(8, 6)
-        key = sorted(keys_of(array))[0]
+        key = min(keys_of(array))
         before = store.items[key]
         at = len(before) // 4
-        store.items[key] = before[:at] + bytes(255 - b for b in before[at : at + 4]) + before[
-            at + 4 :
-        ]
+        store.items[key] = (
+            before[:at] + bytes(255 - b for b in before[at : at + 4]) + before[at + 4 :]
+        )
         damaged = dict(store.items)
         with pytest.raises(ChunkDecodeError) as caught:
             array[1:3, 1:5] = 1
@@ -811,9 +834,7 @@ class DeviceSuite:
 
     def test_results_in_f_order(self) -> None:
         metadata = build_metadata("v3", (6, 5), (4, 3), "i4", compressor=2)
-        array = Array(
-            MemoryStore(), "", metadata, device=self.name, config=ArrayConfig(order="F")
-        )
+        array = Array(MemoryStore(), "", metadata, device=self.name, config=ArrayConfig(order="F"))
         array[...] = values = np.arange(30, dtype="i4").reshape(6, 5)
         got = array[1:]
         assert got.flags.f_contiguous
@@ -831,7 +852,7 @@ class DeviceSuite:
         def work(seed: int) -> None:
             rng = np.random.default_rng(seed)
             try:
-                for _ in range(2 if self.slow else 6):
+                for _ in range(2 if FEW else 6):
                     a, b = sorted(rng.integers(0, 25, 2).tolist())
                     step = int(rng.integers(1, 4))
                     if not same_bits(array[a:b:step, ::-1], values[a:b:step, ::-1]):
@@ -851,7 +872,7 @@ class DeviceSuite:
 
     def test_a_damaged_chunk_is_named_and_the_others_are_right(self) -> None:
         """Whichever codec notices; the device works on."""
-        for case in self.some([c for c in CODECS if document_of(c)[2]]):
+        for case in some([c for c in CODECS if document_of(c)[2]], 9):
             document, values, _ = document_of(case)
             items = items_of(document)
             array = self.open(items, mode="r+")
@@ -910,6 +931,6 @@ class DeviceSuite:
 
     def test_unknown_devices_are_refused(self) -> None:
         for name in ("gpu", "cuda:x", "sim:fast", "cpu:1", ""):
-            with pytest.raises(DeviceError, match="there is no device|cannot be used"):
+            with pytest.raises(DeviceError, match=r"there is no device|cannot be used"):
                 get_device(name)
-        assert json.dumps(get_device(self.name).name) == json.dumps(self.name)
+        assert get_device(self.name).name == self.name

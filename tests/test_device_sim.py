@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from device_suite import DeviceSuite, needs_numba
+from device_suite import DeviceSuite
 
 
-@needs_numba
 class TestSim(DeviceSuite):
     name = "sim:compiled"

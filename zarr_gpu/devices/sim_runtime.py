@@ -26,6 +26,9 @@ __all__ = ["SimRuntime", "enter"]
 
 POISON = 0xA5
 
+_simulator = threading.Lock()
+"""Held while the simulator runs a kernel: it stands in for a module then, and for one thread."""
+
 
 @contextmanager
 def enter(stream: Any = None) -> Iterator[None]:
@@ -120,7 +123,8 @@ class SimRuntime(Runtime):
             found.njit(*args)
         else:
             block = min(max(threads, 1), 64)
-            found.cuda[-(-max(threads, 1) // block), block](*args)
+            with _simulator:
+                found.cuda[-(-max(threads, 1) // block), block](*args)
 
 
 def _registry() -> Any:

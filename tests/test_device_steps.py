@@ -37,7 +37,8 @@ from step_suite import (
 
 from zarr_gpu.codecs.base import Codec
 from zarr_gpu.codecs.device_steps import device_step, make_steps, verify_row
-from zarr_gpu.codecs.nvcomp_host import HostNvComp, snappy_compress
+from zarr_gpu.codecs.nvcomp_host import HostNvComp
+from zarr_gpu.codecs.nvcomp_snappy import snappy_compress
 from zarr_gpu.codecs.registry import get_codec_class
 from zarr_gpu.codecs.runtime import DeviceBatch, Verdicts
 from zarr_gpu.devices.sim_runtime import SimRuntime

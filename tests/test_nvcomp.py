@@ -22,12 +22,8 @@ from zarr_gpu.codecs.nvcomp import (
     Options,
     sub_batches,
 )
-from zarr_gpu.codecs.nvcomp_host import (
-    DamagedStreamError,
-    HostNvComp,
-    snappy_compress,
-    snappy_decode,
-)
+from zarr_gpu.codecs.nvcomp_host import HostNvComp
+from zarr_gpu.codecs.nvcomp_snappy import DamagedStreamError, snappy_compress, snappy_decode
 from zarr_gpu.codecs.runtime import dense
 from zarr_gpu.devices.sim_runtime import POISON, SimRuntime
 from zarr_gpu.errors import DeviceError

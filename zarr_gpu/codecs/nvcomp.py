@@ -1,10 +1,11 @@
 """nvCOMP's batched compressors and checksums, called through ctypes.
 
-The only file that knows nvCOMP.  A batch is four tables on the device (addresses and sizes of the
-encoded and of the decoded side) and one call, however many rows it has; results per row (statuses,
-actual sizes) stay on the device.  Alignments and scratch sizes are asked of the library on every
-call, since they depend on the device: rows that stand wrongly are copied first, and a batch whose
-scratch would be too large (Zstd wants three times the decoded bytes) is cut into several calls.
+With ``nvcomp_layouts`` the only file that knows nvCOMP.  A batch is four tables on the device
+(addresses and sizes of the encoded and of the decoded side) and one call, however many rows it has;
+results per row (statuses, actual sizes) stay on the device.  Alignments and scratch sizes are asked
+of the library on every call, since they depend on the device: rows that stand wrongly are copied
+first, and a batch whose scratch would be too large (Zstd wants three times the decoded bytes) is
+cut into several calls.
 
 nvCOMP promises a status for damaged LZ4 only; damaged Zstd, Snappy, Deflate or Gzip streams are
 undefined behaviour.  Callers check what they can before, and sizes and checksums after.
@@ -24,6 +25,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.codecs.nvcomp_layouts import (
+    ALGORITHMS,
+    STATUS,
+    Alignments,
+    CrcOptions,
+    CrcSpec,
+    KernelConf,
+    Options,
+    signatures,
+)
 from zarr_gpu.codecs.runtime import Runtime, dense
 from zarr_gpu.errors import DeviceError
 
@@ -44,112 +55,17 @@ __all__ = [
 
 I64 = npt.NDArray[np.int64]
 
-ALGORITHMS = ("LZ4", "Zstd", "Snappy", "Deflate", "Gzip")
-
 SCRATCH_LIMIT = 1 << 30
 """Bytes of scratch memory that one call may ask for, unless one row alone needs more."""
 
 LARGEST_INPUT = 1 << 24
 """Bytes that one row may have to be compressed: LZ4's and Snappy's limit, kept to by all."""
 
-STATUS = {
-    0: "Success",
-    10: "InvalidValue",
-    11: "NotSupported",
-    12: "CannotDecompress",
-    13: "BadChecksum",
-    14: "CannotVerifyChecksums",
-    15: "OutputBufferTooSmall",
-    16: "WrongHeaderLength",
-    17: "Alignment",
-    18: "ChunkSizeTooLarge",
-    19: "CannotCompress",
-    20: "WrongInputLength",
-    21: "BatchSizeTooLarge",
-    22: "SubChunkCountTooLarge",
-    23: "SubChunkCountTooSmall",
-    24: "OutputBufferAlignmentTooSmall",
-    1000: "CudaError",
-    10000: "Internal",
-}
-
 # CUDA kernels, never the decompression engine of newer chips, which reports no damage at all.
 _BACKEND = 2
 
 
-class Options(ctypes.Structure):
-    """Options of any algorithm: 64 bytes, passed by value, zero where nothing is chosen."""
-
-    _fields_ = (("word", ctypes.c_int32 * 16),)
-
-
-class Alignments(ctypes.Structure):
-    """What the addresses of a batch must be multiples of."""
-
-    _fields_ = (("input", ctypes.c_size_t), ("output", ctypes.c_size_t), ("temp", ctypes.c_size_t))
-
-
-class CrcSpec(ctypes.Structure):
-    """Model of a CRC, 32 bytes."""
-
-    _fields_ = (
-        ("poly", ctypes.c_uint32),
-        ("init", ctypes.c_uint32),
-        ("ref_in", ctypes.c_bool),
-        ("ref_out", ctypes.c_bool),
-        ("xorout", ctypes.c_uint32),
-        ("reserved", ctypes.c_char * 16),
-    )
-
-
-class KernelConf(ctypes.Structure):
-    """How the CRC kernel shares the work, 32 bytes; filled in by the library."""
-
-    _fields_ = (
-        ("kind", ctypes.c_int32),
-        ("bytes_per_read", ctypes.c_int32),
-        ("blocks_per_message", ctypes.c_int32),
-        ("reserved", ctypes.c_char * 20),
-    )
-
-
-class CrcOptions(ctypes.Structure):
-    """Options of CRC32, 128 bytes, passed by value."""
-
-    _fields_ = (("spec", CrcSpec), ("conf", KernelConf), ("reserved", ctypes.c_char * 64))
-
-
 _POLYNOMIALS = {"crc32": 0x04C11DB7, "crc32c": 0x1EDC6F41}
-
-
-def signatures() -> dict[str, tuple[Any, ...]]:
-    """Argument types of every function that is called; all return a status, int32."""
-    pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    out_size, out_alignments = ctypes.POINTER(size), ctypes.POINTER(Alignments)
-    stream = ctypes.c_void_p
-    temp_size = (size, size, Options, out_size, size, stream)
-    found: dict[str, tuple[Any, ...]] = {}
-    for name in ALGORITHMS:
-        batched = f"nvcompBatched{name}"
-        for way in ("Decompress", "Compress"):
-            found[f"{batched}{way}GetRequiredAlignments"] = (Options, out_alignments)
-            found[f"{batched}{way}GetTempSize"] = temp_size
-        found[f"{batched}DecompressAsync"] = (
-            *(pointer, pointer, pointer, pointer, size, pointer, size, pointer, Options),
-            *(pointer, stream),
-        )
-        found[f"{batched}CompressGetMaxOutputChunkSize"] = (size, Options, out_size)
-        found[f"{batched}CompressAsync"] = (
-            *(pointer, pointer, size, size, pointer, size, pointer, pointer, Options),
-            *(pointer, stream),
-        )
-    found["nvcompBatchedCRC32Async"] = (
-        *(pointer, pointer, size, pointer, CrcOptions, ctypes.c_int, pointer, stream),
-    )
-    found["nvcompBatchedCRC32GetHeuristicConf"] = (
-        *(pointer, size, ctypes.POINTER(KernelConf), size, stream),
-    )
-    return found
 
 
 def _candidates() -> Iterator[str]:

@@ -7,7 +7,7 @@ where nvCOMP promises nothing: a damaged Zstd, Snappy, Deflate or Gzip stream fi
 garbage and, half of the time, reports success; the checksum of a Gzip stream is not looked at.
 Which half, and what garbage, depends on the stream alone, so that tests repeat.
 
-Imports errors, nvcomp and the CPU libraries; made by ``devices/sim_runtime.py``.
+Imports nvcomp, Snappy and the CPU libraries; made by ``devices/sim_runtime.py``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs import native
 from zarr_gpu.codecs.nvcomp import Alignments, CrcOptions, NvComp, Options
+from zarr_gpu.codecs.nvcomp_snappy import DamagedStreamError, snappy_compress, snappy_decode
 
-__all__ = ["DamagedStreamError", "HostLibrary", "HostNvComp", "snappy_compress", "snappy_decode"]
+__all__ = ["HostLibrary", "HostNvComp"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -50,10 +51,6 @@ _COMPRESS = {
     "Deflate": (1, 8, 8),
     "Gzip": (1, 8, 8),
 }
-
-
-class DamagedStreamError(ValueError):
-    """A stream that its format forbids."""
 
 
 class HostLibrary:
@@ -324,68 +321,6 @@ def _decode_gzip(data: U8, room: int) -> U8:
     if data[:4].tobytes() != b"\x1f\x8b\x08\0":
         raise DamagedStreamError("no plain header")
     return _decode_deflate(data[10:], room)
-
-
-def snappy_decode(data: U8, room: int) -> U8:
-    """Decode a raw Snappy stream to at most ``room`` bytes."""
-    raw = data.tobytes()
-    size = shift = at = 0
-    while True:
-        if at >= len(raw) or shift > 28:
-            raise DamagedStreamError("no length")
-        byte = raw[at]
-        at += 1
-        size |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            break
-    if size > room:
-        raise DamagedStreamError("too large")
-    out = bytearray()
-    while at < len(raw):
-        tag = raw[at]
-        at += 1
-        kind, length = tag & 3, tag >> 2
-        if kind == 0:
-            if length >= 60:
-                width = length - 59
-                length = int.from_bytes(raw[at : at + width], "little")
-                at += width
-            length += 1
-            part = raw[at : at + length]
-            at += length
-        else:
-            if kind == 1:
-                length, high, width = (tag >> 2 & 7) + 4, tag >> 5 << 8, 1
-            else:
-                length, high, width = length + 1, 0, 2 if kind == 2 else 4
-            distance = high + int.from_bytes(raw[at : at + width], "little")
-            at += width
-            if not 0 < distance <= len(out):
-                raise DamagedStreamError("distance")
-            piece = bytes(out[-distance:])
-            part = (piece * (length // len(piece) + 1))[:length]
-        out += part
-        if at > len(raw) or len(out) > size:
-            raise DamagedStreamError("cut or too long")
-    if len(out) != size:
-        raise DamagedStreamError("cut")
-    return np.frombuffer(bytes(out), np.uint8)
-
-
-def snappy_compress(data: U8) -> U8:
-    """A raw Snappy stream of literals: legal, and no shorter than ``data``."""
-    parts, size = [], len(data)
-    while True:
-        parts.append(bytes([size & 127 | (128 if size > 127 else 0)]))
-        size >>= 7
-        if not size:
-            break
-    raw = data.tobytes()
-    for at in range(0, len(raw), 1 << 16):
-        piece = raw[at : at + (1 << 16)]
-        parts += [b"\xf4" + (len(piece) - 1).to_bytes(2, "little"), piece]
-    return np.frombuffer(b"".join(parts), np.uint8)
 
 
 def _encode_lz4(data: U8) -> U8:

@@ -17,7 +17,7 @@ def test_defaults_are_those_of_zarr_python():
     assert fresh.get("array.write_empty_chunks") is False
     assert fresh.get("array.read_missing_chunks") is True
     assert fresh.get("json_indent") == 2
-    assert fresh.get("device") == "auto"
+    assert fresh.get("device") == "cpu"
     assert fresh.get("decode.max_variable_bytes") == 2 << 30
 
 

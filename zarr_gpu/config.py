@@ -18,7 +18,8 @@ The keys, all of them (anything else is an error):
                                        chunks that it reports as damaged, "all" for every chunk
 ``json_indent``               2        indentation of metadata documents, None for one line
 ``threads``                   0        worker threads of one read or write, 0 = usable cores
-``device``                    "auto"   device of nodes opened without ``device=``
+``device``                    "cpu"    device of nodes opened without ``device=``; "auto" takes CUDA
+                                       where it can be used
 ``decode.max_variable_bytes`` 2 GiB    largest decoded chunk of a variable-length type
 ``read.batch_bytes``          16 MiB   decoded bytes that one lane handles at a time
 ``gpu.job_bytes``             128 MiB  decoded bytes that a GPU handles at a time
@@ -81,7 +82,8 @@ _SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "array.verify": (False, lambda v: _is_bool(v) or v == "all", 'true, false or "all"'),
     "json_indent": (2, lambda v: v is None or (_is_int(v) and 0 <= v <= 64), "None or 0 to 64"),
     "threads": (0, lambda v: v is None or (_is_int(v) and v >= 0), "None or a number from 0 up"),
-    "device": ("auto", lambda v: isinstance(v, str) and v != "", "the name of a device"),
+    # Not "auto" as long as the CUDA device has not been run on a GPU.
+    "device": ("cpu", lambda v: isinstance(v, str) and v != "", "the name of a device"),
     "decode.max_variable_bytes": (2 << 30, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "read.batch_bytes": (16 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "gpu.job_bytes": (128 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),

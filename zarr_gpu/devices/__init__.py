@@ -21,7 +21,7 @@ def get_device(device: str | Device | None = None) -> Device:
     device
         ``"cpu"``; ``"cuda"`` or ``"cuda:1"``; ``"auto"`` for CUDA where it can be used and else the
         CPU; ``"sim"`` for the CUDA device on host memory, as tests use it; None for the setting
-        ``device`` (``"auto"`` unless changed).  A device is returned as it is.
+        ``device`` (``"cpu"`` unless changed).  A device is returned as it is.
 
     Raises
     ------

@@ -7,6 +7,7 @@ same with the sides exchanged.  Imports ``plan``; used by the CPU device.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,10 +103,10 @@ class Placer:
         self.plan = plan
         self.plain = all(s.src_index is None for s in plan.sets)
         if self.plain:
-            self._src = []
-            for s in plan.sets:
-                slices = [entry[0] for entry in s.src_slices]
-                self._src.append(slices if s.out_axis is not None else s.src.tolist())
+            # An axis that is dropped has one chunk and one item.
+            self._src: list[Sequence[Any]] = [
+                s.src.tolist() if s.out_axis is None else s.src_slices for s in plan.sets
+            ]
             self._dst = [s.dst_slices for s in plan.sets if s.out_axis is not None]
             self._kept = [i for i, s in enumerate(plan.sets) if s.out_axis is not None]
             self._all_kept = len(self._kept) == len(plan.sets)
@@ -135,13 +136,12 @@ class Placer:
         out_basic: list[slice | int] = [slice(None)] * len(plan.work_shape)
         out_tables: list[tuple[tuple[int, ...], tuple[I64, ...]]] = []
         for s, e in zip(plan.sets, entries, strict=True):
-            source = s.src_slices[e]
             if s.src_index is not None:
-                tables.append((s.axes, source))  # type: ignore[arg-type]
+                tables.append((s.axes, s.src_tables[e]))
             elif s.out_axis is None:
                 basic[s.axes[0]] = int(s.src[e])
             else:
-                basic[s.axes[0]] = source[0]  # type: ignore[assignment]
+                basic[s.axes[0]] = s.src_slices[e]
             if s.out_axis is not None:
                 target = s.dst_slices[e]
                 if s.dst_index is not None:

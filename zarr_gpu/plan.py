@@ -16,10 +16,11 @@ Imports ``grid`` and ``select``; used by the engine, by locating (coordinates on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,9 @@ I64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 Slice = slice | I64
 Coords = tuple[int, ...]
+
+MOST_SLICES = 1 << 14
+"""Chunks along one axis up to which all their slices are made ahead."""
 
 
 @dataclass(frozen=True)
@@ -79,30 +83,50 @@ class AxisSet:
         return complete
 
     @cached_property
-    def src_slices(self) -> list[tuple[Slice, ...]]:
-        """Per chunk and axis: what to take from the chunk."""
-        if self.src_index is None:
-            return [(s,) for s in _slices(self.src, self.count, self.step)]
-        tables = np.split(self.src_index, self.src[1:])
-        return [tuple(table.T) for table in tables]
+    def src_slices(self) -> Sequence[slice]:
+        """Per chunk of a range: what to take from the chunk."""
+        return _slices(self.src, self.count, self.step)
 
     @cached_property
-    def dst_slices(self) -> list[Slice]:
+    def src_tables(self) -> list[tuple[I64, ...]]:
+        """Per chunk of a lookup: what to take from the chunk, a column per axis."""
+        if self.src_index is None:
+            return []
+        return [tuple(table.T) for table in np.split(self.src_index, self.src[1:])]
+
+    @cached_property
+    def dst_slices(self) -> Sequence[Slice]:
         """Per chunk: where its items go along ``out_axis``."""
         if self.dst_index is None:
-            return list(_slices(self.dst, self.count, 1))
-        return list(np.split(self.dst_index, self.dst[1:]))
+            return _slices(self.dst, self.count, 1)
+        return np.split(self.dst_index, self.dst[1:])
 
 
-def _slices(start: I64, count: I64, step: int) -> list[slice]:
+class _LateSlices(Sequence[slice]):
+    """Slices made when they are asked for, where all of them would take too much memory."""
+
+    def __init__(self, start: I64, count: I64, step: int) -> None:
+        self._start, self._count, self._step = start, count, step
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    def __getitem__(self, i: Any) -> Any:
+        return _slice(int(self._start[i]), int(self._count[i]), self._step)
+
+
+def _slices(start: I64, count: I64, step: int) -> Sequence[slice]:
+    if len(start) > MOST_SLICES:
+        return _LateSlices(start, count, step)
     pairs = zip(start.tolist(), count.tolist(), strict=True)
+    return [_slice(a, n, step) for a, n in pairs]
+
+
+def _slice(start: int, count: int, step: int) -> slice:
     if step > 0:
-        return [slice(a, a + (n - 1) * step + 1, step if step != 1 else None) for a, n in pairs]
-    result = []
-    for a, n in pairs:
-        stop = a + n * step
-        result.append(slice(a, stop if stop >= 0 else None, step))
-    return result
+        return slice(start, start + (count - 1) * step + 1, step if step != 1 else None)
+    stop = start + count * step
+    return slice(start, stop if stop >= 0 else None, step)
 
 
 @dataclass(frozen=True, slots=True)

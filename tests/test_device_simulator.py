@@ -1,7 +1,7 @@
 """The CUDA device in Numba's CUDA simulator: every thread of every kernel, one after the other.
 
 The simulator must be switched on before Numba is imported, so the suite runs in a process of its
-own, which collects this file again.
+own, which collects this file again, and others whose tests run on whichever stand-in there is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 
 from device_suite import SIMULATED, DeviceSuite, require
+
+ALSO = ("configs", "shared_data")
 
 if SIMULATED:
 
@@ -27,10 +29,13 @@ else:
             "NUMBA_ENABLE_CUDASIM": "1",
             "TEST_DEVICE_EXAMPLES": os.environ.get("TEST_SIMULATOR_EXAMPLES", "2"),
         }
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+        here = Path(__file__).resolve()
+        files = [here, *(here.with_name(f"test_device_{name}.py") for name in ALSO)]
+        options = ["-q", "-x", "-m", "not gpu", "-p", "no:cacheprovider"]
+        command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
         done = subprocess.run(
             command,
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=here.parents[1],
             env=environment,
             capture_output=True,
             text=True,

@@ -129,8 +129,11 @@ def same_bits(got: Any, expected: Any) -> bool:
         )
     if one.dtype.kind in "OT":
         return bool(one.tolist() == two.tolist())
-    if one.shape == () and one.dtype.kind == two.dtype.kind and one.dtype.kind in "SU":
-        one = one.astype(two.dtype)  # a scalar of text is as long as its text
+    if one.shape == () and one.dtype.kind == two.dtype.kind:
+        if one.dtype.kind in "SU":
+            one = one.astype(two.dtype)  # a scalar of text is as long as its text
+        elif one.dtype.kind in "mM":
+            two = two.astype(two.dtype.newbyteorder("="))  # a scalar has the machine's byte order
     if is_held(two.dtype):
         if one.dtype.newbyteorder("=") != two.dtype.newbyteorder("="):
             return False

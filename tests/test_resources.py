@@ -392,9 +392,12 @@ def test_memory_of_decoding_is_bounded() -> None:
 
 def test_memory_of_iterating_is_that_of_a_row_of_chunks() -> None:
     array = vast(100)
-    with traced() as peak:
-        assert sum(int(row[0]) for row in array) == 900
-        assert peak() < 2 * MIB
+    peaks = []
+    for _ in range(3):  # what other threads of the process allocate meanwhile counts too
+        with traced() as peak:
+            assert sum(int(row[0]) for row in array) == 900
+            peaks.append(peak())
+    assert min(peaks) < 2 * MIB
 
 
 def test_memory_of_writing_is_bounded() -> None:

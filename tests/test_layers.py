@@ -61,7 +61,7 @@ HEAVY = {
 
 ORACLES = {"zarr", "zarrs", "tensorstore"}
 
-LAZY = r"codecs\.registry|devices|storage|"
+LAZY = r"codecs\.registry|devices|storage|storage\.opening|"
 """Files that may import modules of ours inside functions, or by name."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, ZarrError
@@ -29,6 +30,10 @@ Opener = Callable[..., "Store | tuple[Store, str]"]
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+)://")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _openers: dict[str, Opener] = {}
+
+# Schemes of our own stores: the module in this folder that has a function ``open_url``.  It is
+# imported when the first URL of its kind is opened.
+_MODULES: dict[str, str] = {}
 
 
 class StoreArgumentError(ZarrError, TypeError, ValueError):
@@ -138,7 +143,7 @@ def _open_url(
     match = _URL.match(url)
     scheme = match.group(1).lower() if match and "::" not in url else ""
     rest = url[match.end() :] if match else ""
-    opener = _openers.get(scheme) or _entry_point(scheme)
+    opener = _openers.get(scheme) or _built_in(scheme) or _entry_point(scheme)
     if opener is not None:
         opened = opener(url, read_only=refuse, storage_options=options)
         return (opened, "") if isinstance(opened, Store) else opened
@@ -162,6 +167,14 @@ def _path_of_file_url(url: str, rest: str) -> str:
         )
     path = unquote(path)
     return path if _DRIVE.match(path) and os.name == "nt" else f"/{path}"
+
+
+def _built_in(scheme: str) -> Opener | None:
+    module = _MODULES.get(scheme)
+    if module is None:
+        return None
+    opener: Opener = import_module(f"zarr_gpu.storage.{module}").open_url
+    return opener
 
 
 def _entry_point(scheme: str) -> Opener | None:

@@ -11,7 +11,7 @@ Imports everything below ``array``; called by ``array``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -103,6 +103,9 @@ def read(
                 _refuse_missing(job, extents)
             lane.decode(job, extents, out)
 
+    def straight(lane: Lane, job: Job) -> Sequence[Job]:
+        return lane.read(job, source, out)
+
     device.run(
         cut_jobs(located_batches(layout, indexes, plan), rows_per_job),
         fetch,
@@ -117,6 +120,8 @@ def read(
         ),
         lanes=lanes_for(layout, store, plan.nchunks),
         source=source,
+        # Which rows are absent is known only to those who fetch.
+        straight=straight if missing == "fill" else None,
     )
 
 

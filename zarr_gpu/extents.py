@@ -6,13 +6,14 @@ locating, storage and devices.  Imports nothing of ours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MISSING", "REST", "ByteRequest", "Extents", "HostMemory", "Memory"]
+__all__ = ["MISSING", "REST", "ByteRequest", "Extents", "Files", "HostMemory", "Memory"]
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -63,6 +64,21 @@ class Extents:
 
     def __len__(self) -> int:
         return len(self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the values of a store lie, for lanes that read them without the store's help.
+
+    Either every value is a file of its own, whose path is ``prefix`` and the key; or ``values``
+    gives (offset, nbytes) of every key: of one file, ``descriptor``, or, where that is negative, of
+    this process's memory (addresses), together with what keeps that memory alive.  Of nbytes,
+    MISSING is an absent key, and ``REST`` a value that only the store itself can read.
+    """
+
+    prefix: bytes = b""
+    descriptor: int = -1
+    values: Callable[[list[str]], tuple[list[tuple[int, int]], Any]] | None = None
 
 
 class Memory(Protocol):

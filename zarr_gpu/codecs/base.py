@@ -14,10 +14,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from zarr_gpu.codecs.native import Decoder
 
 __all__ = ["ArrayToArray", "ArrayToBytes", "BytesToBytes", "ChunkSpec", "Codec"]
 
@@ -171,3 +174,10 @@ class BytesToBytes(Codec):
         CodecError
             ``data`` is damaged or its size is wrong.
         """
+
+    def decoder(self) -> Decoder | None:
+        """The C functions that decode this codec, for compiled loops; None where there are none.
+
+        Such a loop refuses what :meth:`decode` would refuse, and leaves it to that to say why.
+        """
+        return None

@@ -188,6 +188,10 @@ class BloscCodec(BytesToBytes):
             )
         return target
 
+    def decoder(self) -> native.Decoder | None:
+        library = native.blosc()
+        return None if library is None else library.decoder
+
     def _check_frame(self, data: U8) -> int:
         """The decoded size, once the header agrees with the data."""
         length = len(data)

@@ -96,6 +96,10 @@ class LZ4(BytesToBytes):
             raise damaged(self.name, f"damaged block (code {size})", expected=nbytes, actual=length)
         return target
 
+    def decoder(self) -> native.Decoder | None:
+        library = native.lz4()
+        return None if library is None else library.decoder
+
     def _decode_by_numcodecs(self, data: U8, target: U8) -> int:
         decompress = native.public().lz4.decompress
         try:

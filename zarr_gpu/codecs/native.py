@@ -1,11 +1,14 @@
-"""Compression libraries called where they lie, inside the wheel of numcodecs.
+"""Compression libraries called where they lie, inside the wheels of numcodecs and deflate.
 
 numcodecs links c-blosc, zstd and LZ4 into its extension modules, and where these export the C
 functions, calling them through ctypes decodes straight into the caller's memory, without the GIL
-and without importing numcodecs.  That is an accident of linking and no promise, so every library
-is probed at first use, by a round trip of a few bytes; :func:`blosc`, :func:`zstd` and :func:`lz4`
-return None where anything is amiss, and the codecs then call numcodecs' public functions.
-``ZARR_GPU_NATIVE=0`` in the environment does the same everywhere.
+and without importing numcodecs.  The package deflate (extra ``fast``) does the same for libdeflate,
+several times faster than zlib.  That is an accident of linking and no promise, so every library
+is probed at first use, by a round trip of a few bytes; :func:`blosc`, :func:`zstd`, :func:`lz4` and
+:func:`deflate` return None where anything is amiss, and the codecs then call the public functions
+of numcodecs and zlib.  ``ZARR_GPU_NATIVE=0`` in the environment does the same everywhere.
+
+A :class:`Decoder` is what loops compiled by Numba need in order to call a library themselves.
 
 Imports errors and type names; called by the codecs.  Safe in many threads and after
 ``fork``: contexts belong to one thread.
@@ -17,7 +20,9 @@ import ctypes
 import functools
 import os
 import threading
+import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +33,18 @@ import numpy as np
 from zarr_gpu.codecs.base import U8
 from zarr_gpu.errors import MissingDependencyError
 
-__all__ = ["Blosc", "Lz4", "Zstd", "blosc", "lz4", "public", "zstd"]
+__all__ = [
+    "Blosc",
+    "Decoder",
+    "Deflate",
+    "Lz4",
+    "Zstd",
+    "blosc",
+    "deflate",
+    "lz4",
+    "public",
+    "zstd",
+]
 
 _SAMPLE = (np.arange(600, dtype=np.uint16) // 7).view(np.uint8)
 
@@ -43,11 +59,25 @@ def _pointer(array: U8) -> Any:
         return array.ctypes.data
 
 
-def _open(stem: str) -> ctypes.CDLL | None:
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Addresses of C functions that decode one codec.
+
+    ``context``: address of the context of the calling thread, None where the functions need none.
+    ``part``: a function that decodes a part, 0 where there is none.
+    """
+
+    codec: str
+    decode: int
+    part: int = 0
+    context: Callable[[], int] | None = None
+
+
+def _open(stem: str, package: str) -> ctypes.CDLL | None:
     if os.environ.get("ZARR_GPU_NATIVE") == "0":
         return None
     try:
-        spec = find_spec("numcodecs")  # finds the package without importing it
+        spec = find_spec(package)  # finds the package without importing it
         for folder in (spec and spec.submodule_search_locations) or ():
             for suffix in EXTENSION_SUFFIXES:
                 path = Path(folder, stem + suffix)
@@ -65,13 +95,20 @@ def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> 
     return function  # type: ignore[no-any-return]
 
 
+def _address(function: Callable[..., Any]) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
 _Library = TypeVar("_Library")
 
 
 def _probe(
-    stem: str, bind: Callable[[ctypes.CDLL], _Library], works: Callable[[_Library], bool]
+    stem: str,
+    bind: Callable[[ctypes.CDLL], _Library],
+    works: Callable[[_Library], bool],
+    package: str = "numcodecs",
 ) -> _Library | None:
-    library = _open(stem)
+    library = _open(stem, package)
     if library is None:
         return None
     try:
@@ -97,6 +134,7 @@ class Blosc:
             *(ctypes.c_char_p, size_t, c_int),
         )
         self._getitem = _function(library, "blosc_getitem", c_int, void_p, c_int, c_int, void_p)
+        self.decoder = Decoder("blosc", _address(self._decompress), _address(self._getitem))
 
     def decompress(self, frame: U8, out: U8) -> int:
         """Decode a frame whose header was checked; number of bytes, or a negative error code."""
@@ -132,13 +170,13 @@ class Blosc:
 
 
 class _Context:
-    """A zstd context of one thread, freed with it."""
+    """A context of one thread, freed with it."""
 
     def __init__(self, create: Callable[[], int | None], free: Callable[[int], object]) -> None:
         self.pointer = create()
         self._free = free
         if not self.pointer:
-            raise MemoryError("no memory for a zstd context")
+            raise MemoryError("no memory for the context of a compressor")
 
     def __del__(self) -> None:
         if getattr(self, "pointer", None):
@@ -165,6 +203,15 @@ class Zstd:
             library, "ZSTD_decompressBound", ctypes.c_ulonglong, void_p, size_t
         )
         self._local = threading.local()
+        self.decoder = Decoder("zstd", _address(self._decompress), context=self._decoding)
+
+    def _decoding(self) -> int:
+        """The context of this thread for decoding."""
+        context = getattr(self._local, "decompress", None)
+        if context is None:
+            context = self._local.decompress = _Context(self._create_d, self._free_d)
+        pointer: int = context.pointer
+        return pointer
 
     def decompress(self, data: U8, out: U8) -> int:
         """Decode all frames of ``data``; the number of bytes.
@@ -174,10 +221,9 @@ class Zstd:
         ValueError
             The data are damaged, or hold more than ``out``.
         """
-        context = getattr(self._local, "decompress", None)
-        if context is None:
-            context = self._local.decompress = _Context(self._create_d, self._free_d)
-        size = self._decompress(context.pointer, _pointer(out), len(out), _pointer(data), len(data))
+        size = self._decompress(
+            self._decoding(), _pointer(out), len(out), _pointer(data), len(data)
+        )
         if size > len(out):
             raise ValueError(self._error_name(size).decode())
         return int(size)
@@ -226,6 +272,7 @@ class Lz4:
         self._decompress = _function(library, "LZ4_decompress_safe", c_int, *four)
         self._compress = _function(library, "LZ4_compress_fast", c_int, *four, c_int)
         self._bound = _function(library, "LZ4_compressBound", c_int, c_int)
+        self.decoder = Decoder("lz4", _address(self._decompress))
 
     def decompress(self, block: U8, out: U8) -> int:
         """Decode one block; number of bytes, negative where it is damaged or too large."""
@@ -250,6 +297,57 @@ class Lz4:
         )
 
 
+class Deflate:
+    """libdeflate: DEFLATE streams in the containers ``zlib`` and ``gzip``."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        c_int, size_t, void_p = ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p
+        self._create_d = _function(library, "libdeflate_alloc_decompressor", void_p)
+        self._free_d = _function(library, "libdeflate_free_decompressor", None, void_p)
+        counted = (void_p, void_p, size_t, void_p, size_t, void_p, void_p)
+        self._decompress: dict[str, Callable[..., Any]] = {}
+        self.decoders: dict[str, Decoder] = {}
+        for kind in ("zlib", "gzip"):
+            decompress = _function(library, f"libdeflate_{kind}_decompress_ex", c_int, *counted)
+            self._decompress[kind] = decompress
+            self.decoders[kind] = Decoder(kind, _address(decompress), context=self._decoding)
+        self._local = threading.local()
+
+    def _decoding(self) -> int:
+        context = getattr(self._local, "decompress", None)
+        if context is None:
+            context = self._local.decompress = _Context(self._create_d, self._free_d)
+        pointer: int = context.pointer
+        return pointer
+
+    def decompress(self, kind: str, data: U8, out: U8) -> int:
+        """Decode one stream that is all of ``data``; number of bytes, -1 for anything else.
+
+        That covers damaged data and data that hold more than ``out``, and also several streams in
+        a row, which are legal: ask zlib.
+        """
+        used, made = ctypes.c_size_t(), ctypes.c_size_t()
+        failed = self._decompress[kind](
+            *(self._decoding(), _pointer(data), len(data), _pointer(out), len(out)),
+            *(ctypes.byref(used), ctypes.byref(made)),
+        )
+        return -1 if failed or used.value != len(data) else made.value
+
+    def works(self) -> bool:
+        """A round trip of a few bytes."""
+        back = np.empty_like(_SAMPLE)
+        for kind, wbits in (("zlib", 15), ("gzip", 31)):
+            encoder = zlib.compressobj(6, zlib.DEFLATED, wbits)
+            stream = np.frombuffer(encoder.compress(_SAMPLE.data) + encoder.flush(), np.uint8)
+            if not (
+                self.decompress(kind, stream, back) == len(back)
+                and np.array_equal(back, _SAMPLE)
+                and self.decompress(kind, np.append(stream, np.uint8(0)), back) == -1
+            ):
+                return False
+        return True
+
+
 @functools.cache
 def blosc() -> Blosc | None:
     """c-blosc, None where it cannot be called directly."""
@@ -266,6 +364,12 @@ def zstd() -> Zstd | None:
 def lz4() -> Lz4 | None:
     """LZ4, None where it cannot be called directly."""
     return _probe("lz4", Lz4, Lz4.works)
+
+
+@functools.cache
+def deflate() -> Deflate | None:
+    """libdeflate, None where the extra ``fast`` is not installed or cannot be called directly."""
+    return _probe("_deflate", Deflate, Deflate.works, "deflate")
 
 
 def public() -> Any:

@@ -100,6 +100,10 @@ class ZstdCodec(BytesToBytes):
         check_size(self.name, size, limit, exact=exact)
         return target[:size]
 
+    def decoder(self) -> native.Decoder | None:
+        library = native.zstd()
+        return None if library is None else library.decoder
+
     def _decode_frames(self, data: U8, limit: int, out: U8 | None, *, exact: bool) -> U8:
         """Decode by numcodecs, whose decoder neither stops at a size nor at truncated input."""
         decompress = native.public().zstd.decompress

@@ -97,6 +97,10 @@ class Lane(ABC):
             Names the key of the first damaged row.
         """
 
+    def read(self, job: Job, store: Store, out: Any) -> Sequence[Job]:
+        """Read what can be read of ``job`` in one go; what remains must be fetched and decoded."""
+        return (job,)
+
     @abstractmethod
     def encode(self, job: Job, existing: Extents | None, values: Any) -> list[U8 | None]:
         """Encode the rows of ``job`` with their part of ``values`` put in; None: all fill value.
@@ -205,13 +209,15 @@ class Device(ABC):
         *,
         lanes: int = 0,
         source: Store | None = None,
+        straight: Callable[[Lane, Job], Sequence[Job]] | None = None,
     ) -> None:
         """Do ``fetch``, then ``work`` with what it fetched, for every job.
 
         Raises the first error.  ``fetch`` may be called from any thread and for parts of a job;
         ``work`` is called from one thread per lane.  ``lanes``: how many at the most (0: as many as
         the device has); 1 stays on the caller's thread.  ``source``: what ``fetch`` reads from,
-        where it does nothing but fetch the job's request; a device may then fetch less.
+        where it does nothing but fetch the job's request; a device may then fetch less.  ``straight``
+        does all that a lane can without either, and returns the jobs that remain.
         """
 
     @abstractmethod

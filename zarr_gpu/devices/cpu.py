@@ -20,6 +20,7 @@ from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device, Job, Lane, Options, StepPlace
+from zarr_gpu.devices.host_rows import RowLoop, make_row_loop, plain_chunks, wanted
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
 from zarr_gpu.placing import Placer, put, take
@@ -38,6 +39,9 @@ JOB_NBYTES = 1 << 20
 """Decoded bytes per job: small enough to stay in the cache, large enough to outweigh Python."""
 
 MAX_ROWS_PER_JOB = 64
+
+MIN_ENCODED = 1 << 18
+"""Scratch memory for encoded bytes that the compiled loop gets, for neighbours in a shard."""
 
 KEPT_SCRATCH = 64 << 20
 """Scratch memory that a thread keeps from one read to the next."""
@@ -79,6 +83,7 @@ class CpuLane(Lane):
         fill_value: Any,
         fields: str | list[str] | None,
         keep_fill_chunks: bool,
+        loops: _Loops | None = None,
     ) -> None:
         self.program = program
         self.placer = placer
@@ -100,8 +105,20 @@ class CpuLane(Lane):
             and fields is None
         )
         self._fill_check = None if keep_fill_chunks else _FillCheck(fill_value, self.dtype)
+        self._loops = loops
 
     # ---- reading -------------------------------------------------------------------------------
+
+    def read(self, job: Job, store: Store, out: Array) -> Sequence[Job]:
+        loop = None if self._loops is None else self._loops.get(store, out)
+        if loop is None:
+            return (job,)
+        encoded = _scratch.encoded.empty(max(loop.encoded_nbytes, MIN_ENCODED))
+        again = loop.read(job, encoded, _scratch.chunk.empty(loop.chunk_nbytes))
+        if again is None:
+            return ()
+        rows = (job.lo + np.flatnonzero(again)).tolist()
+        return [Job(job.batch, job.request, row, row + 1) for row in rows]
 
     def decode(self, job: Job, extents: Extents, out: Array) -> None:
         base = extents.base
@@ -206,6 +223,26 @@ class CpuLane(Lane):
             return np.empty(self.shape, self.dtype)
         raw = _scratch.chunk.empty(self.nitems * self.dtype.itemsize)
         return raw.view(self.dtype).reshape(self.shape)
+
+
+class _Loops:
+    """The compiled loop of one read, made by the first lane that asks for it."""
+
+    def __init__(self, program: Program, plan: Plan, fill_value: Any) -> None:
+        self._program, self._plan, self._fill = program, plan, fill_value
+        self._loop: RowLoop | None = None
+        self._made = False
+        self._lock = threading.Lock()
+
+    def get(self, store: Store, out: Array) -> RowLoop | None:
+        """The loop, None where it does not suit."""
+        with self._lock:
+            if not self._made:
+                files = store.files()
+                if files is not None:
+                    self._loop = make_row_loop(self._program, self._plan, files, self._fill, out)
+                self._made = True
+            return self._loop
 
 
 def damaged(job: Job, row: int, err: CodecError | MemoryError) -> ChunkDecodeError:
@@ -340,7 +377,10 @@ class CpuDevice(Device):
         options: Options,
     ) -> Callable[[], Lane]:
         placer = Placer(plan)
-        return lambda: CpuLane(program, placer, fill_value, fields, keep_fill_chunks)
+        loops = None
+        if fields is None and plain_chunks(program) and wanted(plan.nchunks):
+            loops = _Loops(program, plan, fill_value)
+        return lambda: CpuLane(program, placer, fill_value, fields, keep_fill_chunks, loops)
 
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         rows = JOB_NBYTES // max(1, program.spec.nbytes)
@@ -355,6 +395,7 @@ class CpuDevice(Device):
         *,
         lanes: int = 0,
         source: Store | None = None,
+        straight: Callable[[Lane, Job], Sequence[Job]] | None = None,
     ) -> None:
         shared = _SharedJobs(jobs)
         lanes = min(lanes, usable_threads()) if lanes else usable_threads()
@@ -365,7 +406,8 @@ class CpuDevice(Device):
             try:
                 while (job := shared.next()) is not None:
                     lane = lane or make_lane()
-                    work(lane, job, fetch(job, memory))
+                    for part in (job,) if straight is None else straight(lane, job):
+                        work(lane, part, fetch(part, memory))
             except BaseException:
                 shared.stopped = True
                 raise

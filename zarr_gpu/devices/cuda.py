@@ -172,6 +172,7 @@ class BatchDevice(Device):
         *,
         lanes: int = 0,
         source: Store | None = None,
+        straight: Callable[[Lane, Job], Sequence[Job]] | None = None,
     ) -> None:
         lane = make_lane()
         if not isinstance(lane, BatchLane):

@@ -33,7 +33,7 @@ from zarr_gpu.errors import (
     ReadOnlyError,
     StoreError,
 )
-from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
+from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Files, Memory
 from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key, check_keys, check_prefix
 from zarr_gpu.storage.pool import map_ahead
@@ -42,6 +42,7 @@ from zarr_gpu.storage.spans import Span, coalesce, place
 __all__ = [
     "ALIGNMENT",
     "Buffer",
+    "Files",
     "Store",
     "as_bytes_view",
     "gather",
@@ -142,6 +143,13 @@ class Store(ABC):
             all_at[live], all_got[live] = at, got
             at, got = all_at, all_got
         return Extents(base, at, got)
+
+    def files(self) -> Files | None:
+        """Where values lie, for lanes that read them by system calls of their own.
+
+        None where that is not possible, or where reads must pass through the store.
+        """
+        return None
 
     def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
         """Store values, each replacing the old one as a whole.

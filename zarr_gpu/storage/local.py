@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
-from zarr_gpu.extents import MISSING, REST, Memory
+from zarr_gpu.extents import MISSING, REST, Files, Memory
 from zarr_gpu.storage import atomic
 from zarr_gpu.storage.base import ALIGNMENT, Buffer, Store
 from zarr_gpu.storage.failures import StorePermissionError, fail
@@ -282,6 +282,10 @@ class LocalStore(Store):
         except OSError as cause:
             self._fail("get the size of", key, cause)
         return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+    def files(self) -> Files | None:
+        # Links are looked at one by one where they may not lead out of the folder.
+        return Files(os.fsencode(self._prefix)) if self.follow_symlinks else None
 
     # ---- writing -------------------------------------------------------------------------------
 

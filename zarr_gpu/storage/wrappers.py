@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zarr_gpu.errors import ReadOnlyError
-from zarr_gpu.extents import REST, Memory
+from zarr_gpu.extents import REST, Files, Memory
 from zarr_gpu.storage.base import Buffer, Store
 from zarr_gpu.storage.keys import check_prefix
 from zarr_gpu.storage.spans import Span
@@ -83,6 +83,9 @@ class ReadOnlyStore(_Wrapper):
         super().__init__(store)
         self.read_only = True
         self.supports_writes = False
+
+    def files(self) -> Files | None:
+        return self.store.files()
 
     def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
         return self.store.read_spans(spans, memory)

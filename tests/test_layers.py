@@ -28,8 +28,8 @@ LEVELS = [
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (
         5,
-        r"locate|write_locks|devices\.(base|cache|host_rows|lanes|rules|staging|tables|verify)"
-        r"|devices\.[a-z]+_runtime",
+        r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify|[a-z]+_runtime)"
+        r"|devices\.(helpers|host_rows|scratch)",
     ),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine|jobs|shard_writes"),

@@ -55,7 +55,7 @@ from typing import Any, Literal, Self
 
 from zarr_gpu.errors import MetadataError, ZarrUserWarning
 
-__all__ = ["ArrayConfig", "Config", "config"]
+__all__ = ["ArrayConfig", "Config", "config", "usable_threads"]
 
 _PREFIX = "ZARR_GPU_"
 _NO_SETTINGS = frozenset(["ZARR_GPU_NATIVE"])  # is read by codecs.native
@@ -366,3 +366,13 @@ class ArrayConfig:
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dict."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def usable_threads() -> int:
+    """Threads to work with: the setting ``threads``, else the cores this process may use."""
+    wanted = config.get("threads")
+    if wanted:
+        return int(wanted)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

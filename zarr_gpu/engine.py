@@ -11,7 +11,7 @@ Imports everything below ``array``; called by ``array``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
@@ -90,7 +90,14 @@ def read(
     """
     program = layout.program
     source = device.source(store)
-    rows_per_job = device.rows_per_job(program, requests=store.concurrency)
+    lanes = lanes_for(layout, store, plan.nchunks)
+    reader = None
+    if missing == "fill" and fields is None:  # which rows are absent is known to fetching alone
+        reader = device.row_reader(program, plan, source, layout.fill_value, out)
+    if reader is None:
+        rows_per_job = device.rows_per_job(program, requests=store.concurrency)
+    else:
+        rows_per_job = reader.rows_per_job(lanes)
     indexes = store if options.cache is None else options.cache.indexes(store)
 
     def fetch(job: Job, memory: Memory) -> Extents:
@@ -102,9 +109,6 @@ def read(
             if missing == "error":
                 _refuse_missing(job, extents)
             lane.decode(job, extents, out)
-
-    def straight(lane: Lane, job: Job) -> Sequence[Job]:
-        return lane.read(job, source, out)
 
     device.run(
         cut_jobs(located_batches(layout, indexes, plan), rows_per_job),
@@ -118,10 +122,9 @@ def read(
             keep_fill_chunks=True,
             options=options,
         ),
-        lanes=lanes_for(layout, store, plan.nchunks),
+        lanes=lanes,
         source=source,
-        # Which rows are absent is known only to those who fetch.
-        straight=straight if missing == "fill" else None,
+        reader=reader,
     )
 
 

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from zarr_gpu.storage.base import Store
 if TYPE_CHECKING:
     from zarr_gpu.devices.cache import CachePart
 
-__all__ = ["Device", "Job", "Lane", "Options", "StepPlace"]
+__all__ = ["Device", "Job", "Lane", "Options", "RowReader", "StepPlace"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -97,16 +97,22 @@ class Lane(ABC):
             Names the key of the first damaged row.
         """
 
-    def read(self, job: Job, store: Store, out: Any) -> Sequence[Job]:
-        """Read what can be read of ``job`` in one go; what remains must be fetched and decoded."""
-        return (job,)
-
     @abstractmethod
     def encode(self, job: Job, existing: Extents | None, values: Any) -> list[U8 | None]:
         """Encode the rows of ``job`` with their part of ``values`` put in; None: all fill value.
 
         ``existing`` are the encoded chunks as stored, for rows that ``values`` covers only partly.
         """
+
+
+class RowReader(Protocol):
+    """Reads rows without the help of store and lane, where the device has such a way."""
+
+    def rows_per_job(self, lanes: int) -> int:
+        """Rows that one job should have, in so many lanes (0: all)."""
+
+    def read(self, job: Job) -> Sequence[Job]:
+        """Read the rows of a job; what it returns must be fetched and decoded."""
 
 
 class Device(ABC):
@@ -195,6 +201,12 @@ class Device(ABC):
     ) -> Callable[[], Lane]:
         """Makes the lanes of one read or write."""
 
+    def row_reader(
+        self, program: Program, plan: Plan, store: Store, fill_value: Any, out: Any
+    ) -> RowReader | None:
+        """A faster way to read rows of ``store`` into ``out``, None where there is none."""
+        return None
+
     @abstractmethod
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         """Rows that one job should have, where the store likes ``requests`` at a time."""
@@ -209,15 +221,15 @@ class Device(ABC):
         *,
         lanes: int = 0,
         source: Store | None = None,
-        straight: Callable[[Lane, Job], Sequence[Job]] | None = None,
+        reader: RowReader | None = None,
     ) -> None:
         """Do ``fetch``, then ``work`` with what it fetched, for every job.
 
         Raises the first error.  ``fetch`` may be called from any thread and for parts of a job;
         ``work`` is called from one thread per lane.  ``lanes``: how many at the most (0: as many as
         the device has); 1 stays on the caller's thread.  ``source``: what ``fetch`` reads from,
-        where it does nothing but fetch the job's request; a device may then fetch less.  ``straight``
-        does all that a lane can without either, and returns the jobs that remain.
+        where it does nothing but fetch the job's request; a device may then fetch less.  ``reader``
+        does jobs without either; what it leaves is fetched.
         """
 
     @abstractmethod

@@ -8,27 +8,26 @@ them, so that a small read never leaves it.
 
 from __future__ import annotations
 
-import os
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
-from zarr_gpu.config import config
-from zarr_gpu.devices.base import Device, Job, Lane, Options, StepPlace
-from zarr_gpu.devices.host_rows import RowLoop, make_row_loop, plain_chunks, wanted
+from zarr_gpu.config import usable_threads
+from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
+from zarr_gpu.devices.host_rows import make_row_loop, wanted
+from zarr_gpu.devices.helpers import together
+from zarr_gpu.devices.scratch import aligned, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
 from zarr_gpu.placing import Placer, put, take
 from zarr_gpu.plan import Plan
 from zarr_gpu.storage.base import Store
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["CpuDevice", "CpuLane"]
 
@@ -40,37 +39,8 @@ JOB_NBYTES = 1 << 20
 
 MAX_ROWS_PER_JOB = 64
 
-MIN_ENCODED = 1 << 18
-"""Scratch memory for encoded bytes that the compiled loop gets, for neighbours in a shard."""
-
-KEPT_SCRATCH = 64 << 20
-"""Scratch memory that a thread keeps from one read to the next."""
-
-
-class ScratchMemory:
-    """Host memory that is used again and again; grows as needed."""
-
-    kind = "host"
-
-    def __init__(self) -> None:
-        self._buffer = np.empty(0, np.uint8)
-
-    def empty(self, nbytes: int) -> U8:
-        if len(self._buffer) < nbytes:
-            self._buffer = np.empty(max(nbytes, min(2 * len(self._buffer), KEPT_SCRATCH)), np.uint8)
-        result = self._buffer[:nbytes]
-        if len(self._buffer) > KEPT_SCRATCH:
-            self._buffer = np.empty(0, np.uint8)
-        return result
-
-
-class _Scratch(threading.local):
-    def __init__(self) -> None:
-        self.encoded = ScratchMemory()
-        self.chunk = ScratchMemory()
-
-
-_scratch = _Scratch()
+ALIGNED_FROM = 1 << 20
+"""Bytes from which on results begin at a page."""
 
 
 class CpuLane(Lane):
@@ -83,7 +53,6 @@ class CpuLane(Lane):
         fill_value: Any,
         fields: str | list[str] | None,
         keep_fill_chunks: bool,
-        loops: _Loops | None = None,
     ) -> None:
         self.program = program
         self.placer = placer
@@ -105,20 +74,8 @@ class CpuLane(Lane):
             and fields is None
         )
         self._fill_check = None if keep_fill_chunks else _FillCheck(fill_value, self.dtype)
-        self._loops = loops
 
     # ---- reading -------------------------------------------------------------------------------
-
-    def read(self, job: Job, store: Store, out: Array) -> Sequence[Job]:
-        loop = None if self._loops is None else self._loops.get(store, out)
-        if loop is None:
-            return (job,)
-        encoded = _scratch.encoded.empty(max(loop.encoded_nbytes, MIN_ENCODED))
-        again = loop.read(job, encoded, _scratch.chunk.empty(loop.chunk_nbytes))
-        if again is None:
-            return ()
-        rows = (job.lo + np.flatnonzero(again)).tolist()
-        return [Job(job.batch, job.request, row, row + 1) for row in rows]
 
     def decode(self, job: Job, extents: Extents, out: Array) -> None:
         base = extents.base
@@ -167,7 +124,7 @@ class CpuLane(Lane):
 
     def _chunk(self, data: U8) -> Array:
         program = self.program
-        out = None if program.serial_nbytes is None else _scratch.chunk.empty(program.serial_nbytes)
+        out = None if program.serial_nbytes is None else scratch.chunk.empty(program.serial_nbytes)
         chunk = program.decode(data, out)
         return chunk if self.fields is None else chunk[self.fields]
 
@@ -221,28 +178,8 @@ class CpuLane(Lane):
     def _new_chunk(self) -> Array:
         if self.dtype.hasobject or self.dtype.kind == "T":
             return np.empty(self.shape, self.dtype)
-        raw = _scratch.chunk.empty(self.nitems * self.dtype.itemsize)
+        raw = scratch.chunk.empty(self.nitems * self.dtype.itemsize)
         return raw.view(self.dtype).reshape(self.shape)
-
-
-class _Loops:
-    """The compiled loop of one read, made by the first lane that asks for it."""
-
-    def __init__(self, program: Program, plan: Plan, fill_value: Any) -> None:
-        self._program, self._plan, self._fill = program, plan, fill_value
-        self._loop: RowLoop | None = None
-        self._made = False
-        self._lock = threading.Lock()
-
-    def get(self, store: Store, out: Array) -> RowLoop | None:
-        """The loop, None where it does not suit."""
-        with self._lock:
-            if not self._made:
-                files = store.files()
-                if files is not None:
-                    self._loop = make_row_loop(self._program, self._plan, files, self._fill, out)
-                self._made = True
-            return self._loop
 
 
 def damaged(job: Job, row: int, err: CodecError | MemoryError) -> ChunkDecodeError:
@@ -293,42 +230,6 @@ class _FillCheck:
 
 # ------------------------------------------------------------------------------ threads
 
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
-_pool_lock = threading.Lock()
-
-
-def _forget_pool() -> None:
-    # The threads of the parent do not exist in a forked child.
-    global _pool, _pool_lock
-    _pool = None
-    _pool_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def _lane_pool(workers: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
-    with _pool_lock:
-        if _pool is None or _pool_size < workers:
-            from concurrent.futures import ThreadPoolExecutor
-
-            # A pool that became too small ends with the calls that still use it.
-            _pool, _pool_size = ThreadPoolExecutor(workers, "zarr_gpu-lane"), workers
-        return _pool
-
-
-def usable_threads() -> int:
-    """Threads to decode with: the setting ``threads``, else the cores this process may use."""
-    wanted = config.get("threads")
-    if wanted:
-        return int(wanted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
 
 class _SharedJobs:
     """Jobs handed out one by one; planning and locating of the next run under the lock."""
@@ -364,7 +265,11 @@ class CpuDevice(Device):
 
     def output(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> Array:
         # np.empty asks for huge pages; touching fresh small pages would cost more than decoding.
-        return np.empty(shape, dtype, order="F" if order == "F" else "C")
+        nbytes = math.prod(shape) * dtype.itemsize
+        if nbytes < ALIGNED_FROM or dtype.hasobject or dtype.kind == "T":
+            return np.empty(shape, dtype, order="F" if order == "F" else "C")
+        memory = aligned(nbytes).view(dtype)
+        return memory.reshape(shape, order="F" if order == "F" else "C")
 
     def lane_maker(
         self,
@@ -376,11 +281,22 @@ class CpuDevice(Device):
         keep_fill_chunks: bool,
         options: Options,
     ) -> Callable[[], Lane]:
-        placer = Placer(plan)
-        loops = None
-        if fields is None and plain_chunks(program) and wanted(plan.nchunks):
-            loops = _Loops(program, plan, fill_value)
-        return lambda: CpuLane(program, placer, fill_value, fields, keep_fill_chunks, loops)
+        placer: list[Placer] = []
+
+        def make() -> Lane:
+            if not placer:
+                placer.append(Placer(plan))
+            return CpuLane(program, placer[0], fill_value, fields, keep_fill_chunks)
+
+        return make
+
+    def row_reader(
+        self, program: Program, plan: Plan, store: Store, fill_value: Any, out: Array
+    ) -> RowReader | None:
+        if not wanted(plan.nchunks):
+            return None
+        files = store.files()
+        return None if files is None else make_row_loop(program, plan, files, fill_value, out)
 
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         rows = JOB_NBYTES // max(1, program.spec.nbytes)
@@ -395,36 +311,24 @@ class CpuDevice(Device):
         *,
         lanes: int = 0,
         source: Store | None = None,
-        straight: Callable[[Lane, Job], Sequence[Job]] | None = None,
+        reader: RowReader | None = None,
     ) -> None:
         shared = _SharedJobs(jobs)
         lanes = min(lanes, usable_threads()) if lanes else usable_threads()
 
         def lane_loop() -> None:
             lane: Lane | None = None
-            memory = _scratch.encoded
+            memory = scratch.encoded
             try:
                 while (job := shared.next()) is not None:
-                    lane = lane or make_lane()
-                    for part in (job,) if straight is None else straight(lane, job):
+                    for part in (job,) if reader is None else reader.read(job):
+                        lane = lane or make_lane()
                         work(lane, part, fetch(part, memory))
             except BaseException:
                 shared.stopped = True
                 raise
 
-        if lanes == 1:
-            lane_loop()
-            return
-        pool = _lane_pool(lanes - 1)
-        helpers: list[Future[None]] = [pool.submit(lane_loop) for _ in range(lanes - 1)]
-        try:
-            lane_loop()
-        finally:
-            # A helper that has not begun by now (a busy pool) is not needed any more.
-            errors = [f.exception() for f in helpers if not f.cancel()]
-        for error in errors:
-            if error is not None:
-                raise error
+        together(lane_loop, lanes)
 
     def places(self, program: Program, *, rows: int | None = None) -> Sequence[StepPlace]:
         steps = [StepPlace(codec.name, "cpu") for codec in program.codecs]

@@ -172,7 +172,7 @@ class BatchDevice(Device):
         *,
         lanes: int = 0,
         source: Store | None = None,
-        straight: Callable[[Lane, Job], Sequence[Job]] | None = None,
+        reader: RowReader | None = None,
     ) -> None:
         lane = make_lane()
         if not isinstance(lane, BatchLane):

@@ -17,7 +17,7 @@ import ctypes
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -27,8 +27,9 @@ import numpy.typing as npt
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.native import Decoder
-from zarr_gpu.config import config
+from zarr_gpu.config import config, usable_threads
 from zarr_gpu.devices.base import Job
+from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.errors import MissingDependencyError
 from zarr_gpu.plan import AxisSet, Plan
 from zarr_gpu.storage.base import Files, Store
@@ -44,6 +45,10 @@ PAYS_AFTER = 16384
 
 ENCODED_SLACK = 1 << 16
 """Room beyond the usual size of an encoded chunk, also for small neighbours read with it."""
+
+JOB_NBYTES = 1 << 20
+MAX_ROWS = 1024
+"""Decoded bytes of a job at least, where chunks are many, and its rows at most."""
 
 _rows_so_far = 0
 _loop: Callable[..., int] | None = None
@@ -204,6 +209,7 @@ class RowLoop:
         self._address = out.ctypes.data
         self.chunk_nbytes = program.spec.nbytes
         self.encoded_nbytes = 0 if decoder is None else program.encoded_bound + ENCODED_SLACK
+        self._nchunks = plan.nchunks
         item = np.empty(1, program.spec.dtype)
         item[0] = fill_value
         self._item = item.view(np.uint8)
@@ -215,8 +221,19 @@ class RowLoop:
         self._of_batch: tuple[Any, ...] = ()
         self._lock = threading.Lock()
 
-    def read(self, job: Job, encoded: U8, decoded: U8) -> I64 | None:
-        """Read the rows of a job; None, or for each whether it is to be done again (1)."""
+    def rows_per_job(self, lanes: int) -> int:
+        """Few jobs, as each is a call: for one lane all rows, else several for every lane."""
+        nbytes = self.chunk_nbytes
+        if lanes == 1:
+            return MAX_ROWS
+        share = self._nchunks // ((lanes or usable_threads()) * 4)
+        least = JOB_NBYTES // nbytes
+        return max(1, min(max(share, least), MAX_ROWS, max(8 * JOB_NBYTES // nbytes, 1)))
+
+    def read(self, job: Job) -> Sequence[Job]:
+        """Read the rows of a job; what it returns must be read in the ordinary way."""
+        encoded = scratch.encoded.empty(self.encoded_nbytes)
+        decoded = scratch.chunk.empty(self.chunk_nbytes)
         status = np.empty(job.hi - job.lo, np.int64)
         request = job.request
         kind, source, keys, key_at, values, _ = self._located(job)
@@ -244,7 +261,10 @@ class RowLoop:
             decoded,
             status,
         )
-        return status if again else None
+        if not again:
+            return ()
+        rows = (job.lo + np.flatnonzero(status)).tolist()
+        return [Job(job.batch, request, row, row + 1) for row in rows]
 
     def _located(self, job: Job) -> tuple[Any, ...]:
         """Where the values of a batch lie; worked out once for all of its jobs."""

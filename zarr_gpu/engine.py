@@ -11,6 +11,7 @@ Imports everything below ``array``; called by ``array``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -137,6 +138,19 @@ def located_batches(
         for batch in plan.batches(BATCH_ROWS):
             yield batch, locator.locate(batch.coords)
         return
+    most = math.prod(s.nobjects(layout.chunks_per_object) for s in plan.sets)
+    if plan.nchunks <= BATCH_ROWS and most <= _max_shards(layout):
+        # All at once; only then put in order by object, which is what lanes read together.
+        batch = plan.rows(0, plan.nchunks)
+        request = locator.locate(batch.coords)
+        if len(request.keys) > 1:
+            order = np.argsort(request.key_id, kind="stable")
+            batch = batch.take(order)
+            request = ByteRequest(
+                request.keys, request.key_id[order], request.offset[order], request.nbytes[order]
+            )
+        yield batch, request
+        return
     for index in _rows_by_object(layout, plan):
         locator.forget()
         for lo in range(0, len(index), BATCH_ROWS):
@@ -149,8 +163,7 @@ def _rows_by_object(layout: Layout, plan: Plan) -> Iterator[I64]:
 
     A few shards at a time: their indexes are fetched together and must fit in memory.
     """
-    index_nbytes = sum(level.index_nbytes for level in layout.levels)
-    max_shards = max(1, min(256, (16 << 20) // index_nbytes))
+    max_shards = _max_shards(layout)
     held: list[I64] = []
     rows = 0
     for _, index in plan.objects(layout.chunks_per_object):
@@ -161,6 +174,12 @@ def _rows_by_object(layout: Layout, plan: Plan) -> Iterator[I64]:
             held, rows = [], 0
     if held:
         yield np.concatenate(held)
+
+
+def _max_shards(layout: Layout) -> int:
+    """How many shards may have their indexes in memory together."""
+    index_nbytes = sum(level.index_nbytes for level in layout.levels)
+    return max(1, min(256, (16 << 20) // index_nbytes))
 
 
 def _fetch(store: Store, job: Job, memory: Memory) -> Extents:

@@ -74,14 +74,31 @@ class Locator:
         shards = layout.levels[0].shard_of(coords)
         distinct, key_id = _distinct(shards)
         keys = layout.keys(distinct)
-        n = len(coords)
-        # The object itself is the extent that the outermost index is looked up in.
-        offset = np.zeros(n, np.int64)
-        nbytes = np.full(n, REST, np.int64)
-        for depth in range(len(layout.levels)):
+        offset, nbytes = self._look_up(coords, keys, key_id)
+        for depth in range(1, len(layout.levels)):
             offset, nbytes = self._descend(depth, coords, keys, key_id, offset, nbytes)
         self._refuse_bombs(keys, key_id, nbytes)
         return ByteRequest(keys, key_id, offset, nbytes)
+
+    def _look_up(self, coords: I64, keys: list[str], key_id: I64) -> tuple[I64, I64]:
+        """Extents of the children, in the outermost indexes, that hold chunks ``coords``."""
+        level = self.layout.levels[0]
+        m = len(keys)
+        # The object itself is the extent that its index lies in.
+        indexes = self._fetch(
+            0, keys, np.arange(m), np.zeros(m, np.int64), np.full(m, REST, np.int64)
+        )
+        at = level.number_of(coords)
+        if m == 1:
+            if indexes[0] is None:
+                return np.zeros(len(at), np.int64), np.full(len(at), MISSING, np.int64)
+            return indexes[0][0][at], indexes[0][1][at]
+        offset = np.zeros((m, level.nchildren), np.int64)
+        nbytes = np.full((m, level.nchildren), MISSING, np.int64)
+        for i, parsed in enumerate(indexes):
+            if parsed is not None:
+                offset[i], nbytes[i] = parsed
+        return offset[key_id, at], nbytes[key_id, at]
 
     def _descend(
         self,
@@ -92,7 +109,7 @@ class Locator:
         offset: I64,
         nbytes: I64,
     ) -> tuple[I64, I64]:
-        """From the extents of shards (one per chunk) to the extents of their children."""
+        """From the extents of nested shards (one per chunk) to the extents of their children."""
         child_offset = np.zeros(len(coords), np.int64)
         child_nbytes = np.full(len(coords), MISSING, np.int64)
         present = np.flatnonzero(nbytes != MISSING)
@@ -112,8 +129,7 @@ class Locator:
             here = present[rows]
             child_offset[here] = offset[here] + parsed[0][number[rows]]
             child_nbytes[here] = parsed[1][number[rows]]
-        if depth:
-            self._check_inside(keys, key_id, offset, nbytes, child_offset, child_nbytes)
+        self._check_inside(keys, key_id, offset, nbytes, child_offset, child_nbytes)
         return child_offset, child_nbytes
 
     def _fetch(
@@ -194,6 +210,8 @@ class Locator:
     def _refuse_bombs(self, keys: list[str], key_id: I64, nbytes: I64) -> None:
         """Before memory is set aside for it, hold an unlikely size against that of the object."""
         usual = 2 * self.layout.program.encoded_bound + 65536
+        if int(nbytes.max()) <= usual:
+            return
         suspects = np.flatnonzero(nbytes > usual)
         for k in np.unique(key_id[suspects]).tolist():
             size = self.store.nbytes(keys[k])

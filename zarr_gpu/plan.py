@@ -36,6 +36,9 @@ Bool = npt.NDArray[np.bool_]
 Slice = slice | I64
 Coords = tuple[int, ...]
 
+FEW_CHUNKS = 16
+"""Chunks along an axis that are cheaper to work out one by one than by NumPy."""
+
 MOST_SLICES = 1 << 14
 """Chunks along one axis up to which all their slices are made ahead."""
 
@@ -81,6 +84,16 @@ class AxisSet:
         distinct = np.bincount(rows[:, 0], weights=fresh, minlength=len(self)).astype(np.int64)
         complete: Bool = enough & (distinct == volume)
         return complete
+
+    def nobjects(self, chunks_per_object: tuple[int, ...]) -> int:
+        """At most so many stored objects are touched along these axes."""
+        if not len(self):
+            return 0
+        reach = 1
+        for k, axis in enumerate(self.axes):
+            owner = self.chunk[:, k] // chunks_per_object[axis]
+            reach *= int(owner.max()) - int(owner.min()) + 1
+        return min(reach, len(self))
 
     @cached_property
     def src_slices(self) -> Sequence[slice]:
@@ -129,7 +142,7 @@ def _slice(start: int, count: int, step: int) -> slice:
     return slice(start, stop if stop >= 0 else None, step)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """A bounded run of a plan as dense arrays: ``n`` rows and their ``p`` placements.
 
@@ -139,10 +152,22 @@ class Batch:
     coords: I64  # (n, ndim) chunk coordinates in the grid
     row: I64  # (p,) the row of each placement
     index: I64  # (p, nsets) the entry of each set that makes up the placement
-    complete: Bool  # (n,) every item of the chunk inside the array is selected
+    sets: tuple[AxisSet, ...]
 
     def __len__(self) -> int:
         return len(self.coords)
+
+    @cached_property
+    def complete(self) -> Bool:
+        """(n,) whether every item of the chunk inside the array is selected."""
+        complete = np.ones(len(self), np.bool_)
+        for i, s in enumerate(self.sets):
+            complete &= s.whole[self.index[:, i]]
+        return complete
+
+    def take(self, rows: I64) -> Batch:
+        """Some of the rows, of a batch with one placement per row."""
+        return Batch(self.coords[rows], np.arange(len(rows)), self.index[rows], self.sets)
 
 
 @dataclass(frozen=True)
@@ -184,20 +209,22 @@ class Plan:
         index = np.empty((n, len(self.sets)), np.int64)
         rest = np.arange(lo, lo + n)
         for i in range(len(self.sets) - 1, -1, -1):
-            rest, index[:, i] = np.divmod(rest, max(1, len(self.sets[i])))
+            length = len(self.sets[i])
+            if length > 1:
+                rest, index[:, i] = np.divmod(rest, length)
+            else:
+                index[:, i] = 0
         return self.batch(index)
 
     def batch(self, index: I64) -> Batch:
         """The rows made up of the entries ``index`` (n, nsets) of the sets."""
         n = len(index)
         coords = np.empty((n, self.ndim), np.int64)
-        complete = np.ones(n, np.bool_)
         for i, s in enumerate(self.sets):
             entry = index[:, i]
             for k, axis in enumerate(s.axes):
                 coords[:, axis] = s.chunk[entry, k]
-            complete &= s.whole[entry]
-        return Batch(coords, np.arange(n), index, complete)
+        return Batch(coords, np.arange(n), index, self.sets)
 
     def batches(self, max_rows: int) -> Iterator[Batch]:
         """All rows in order, at most ``max_rows`` at a time."""
@@ -249,6 +276,10 @@ def make_plan(selection: Selection, grid: ChunkGrid) -> Plan:
 
 
 def _cut_range(part: AxisRange, axis: ChunkAxis) -> AxisSet:
+    if 0 < part.count and abs(part.step) <= axis.edge:
+        last = part.start + (part.count - 1) * part.step
+        if abs(last - part.start) < FEW_CHUNKS * axis.edge:
+            return _cut_short(part, axis, last)
     start, count, edge = part.start, part.count, axis.edge
     # Between less than two items there is no step; a huge one would not fit 64 bits.
     step = part.step if count > 1 else 1
@@ -282,6 +313,35 @@ def _cut_range(part: AxisRange, axis: ChunkAxis) -> AxisSet:
         src_index=None,
         dst_index=None,
         extent=axis.extent(chunk)[:, None],
+    )
+
+
+def _cut_short(part: AxisRange, axis: ChunkAxis, last: int) -> AxisSet:
+    """A range over a few chunks, without NumPy's cost per call."""
+    start, count, edge, length = part.start, part.count, axis.edge, axis.length
+    step = part.step if count > 1 else 1
+    rows = []
+    down = -1 if step < 0 else 1
+    for chunk in range(start // edge, last // edge + down, down):
+        low = chunk * edge
+        extent = min(edge, length - low)
+        # Item j is at start + j * step: the first j at or past one end, the last not past the other.
+        near, far = (low, low + extent - 1) if down > 0 else (low + extent - 1, low)
+        first = max(0, -((start - near) // step))
+        items = min(count, (far - start) // step + 1) - first
+        rows.append((chunk, items, start + first * step - low, first, extent))
+    table = np.array(rows, np.int64).T.copy()
+    return AxisSet(
+        axes=(part.axis,),
+        out_axis=part.out_axis,
+        chunk=table[0][:, None],
+        count=table[1],
+        src=table[2],
+        dst=table[3],
+        step=step,
+        src_index=None,
+        dst_index=None,
+        extent=table[4][:, None],
     )
 
 
@@ -329,5 +389,7 @@ def _order(chunks: I64, counts: list[int]) -> I64 | None:
             number = number * counts[k] + chunks[:, k]
         if bool((number[1:] >= number[:-1]).all()):
             return None
+        if total <= 1 << 16:
+            number = number.astype(np.uint16)  # which NumPy sorts by radix, many times faster
         return np.argsort(number, kind="stable")
     return np.lexsort(chunks.T[::-1])  # also stable; the numbers would not fit 64 bits

@@ -99,6 +99,9 @@ class ShardLevel:
                 actual=err.actual,
             ) from err
         pairs = np.ascontiguousarray(index).reshape(-1, 2)
+        if len(pairs) and int(pairs.max()) < 2**62:  # no child is absent, nothing is impossible
+            whole = pairs.astype(np.int64)
+            return whole[:, 0], whole[:, 1]
         offset, nbytes = pairs[:, 0], pairs[:, 1]
         absent = (offset == EMPTY) & (nbytes == EMPTY)
         half = np.uint64(2**62)  # far beyond any file; keeps every sum inside int64

@@ -49,9 +49,9 @@ class Job:
     def take(self, rows: I64) -> Job:
         """A job of some of the rows, counted from ``lo``."""
         at = self.lo + rows
-        batch, request = self.batch, self.request
+        request = self.request
         return Job(
-            Batch(batch.coords[at], np.arange(len(at)), batch.index[at], batch.complete[at]),
+            self.batch.take(at),
             ByteRequest(request.keys, request.key_id[at], request.offset[at], request.nbytes[at]),
             0,
             len(at),

@@ -7,9 +7,9 @@ way and finds out what is wrong.
 
 Every box is a product of sets, outermost first.  Entry ``e`` of set ``s`` is row ``at[s] + e`` of
 ``entries``: (start in the chunk, start in the result, count), both in bytes, with ``steps[s]`` =
-(step in the chunk, step in the result, 0, column of the set in ``index``).  Where ``steps[s, 2]`` is
-1 the set goes by tables: the first column of its entries is then the first of ``count`` positions
-in ``src_table`` and ``dst_table``.
+(step in the chunk, step in the result, 0, column of the set in ``index``).  Where ``steps[s, 2]``
+is 1 the set goes by tables: the first column of its entries is then the first of ``count``
+positions in ``src_table`` and ``dst_table``.
 
 Imports Numba; called by the CPU device.
 """

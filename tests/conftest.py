@@ -32,6 +32,10 @@ for profile, max_examples in {"fast": 40, "ci": 200, "full": 2000}.items():
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
+# What the process has read before must not decide how a test reads.
+os.environ.setdefault("ZARR_GPU_CPU__COMPILED", "false")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The repository's root folder."""

@@ -20,10 +20,10 @@ from zarr_gpu.errors import MissingDependencyError
 
 @pytest.fixture(autouse=True)
 def fresh() -> Any:
-    for probe in (native.blosc, native.zstd, native.lz4):
+    for probe in (native.blosc, native.zstd, native.lz4, native.deflate):
         probe.cache_clear()
     yield
-    for probe in (native.blosc, native.zstd, native.lz4):
+    for probe in (native.blosc, native.zstd, native.lz4, native.deflate):
         probe.cache_clear()
 
 

@@ -26,11 +26,8 @@ LEVELS = [
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
-    (
-        5,
-        r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify|[a-z]+_runtime)"
-        r"|devices\.(helpers|host_rows|scratch)",
-    ),
+    (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify)"),
+    (5, r"devices\.([a-z]+_runtime|helpers|host_rows|scratch)"),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine|jobs|shard_writes"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),

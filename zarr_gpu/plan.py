@@ -276,7 +276,7 @@ def make_plan(selection: Selection, grid: ChunkGrid) -> Plan:
 
 
 def _cut_range(part: AxisRange, axis: ChunkAxis) -> AxisSet:
-    if 0 < part.count and abs(part.step) <= axis.edge:
+    if part.count > 0 and abs(part.step) <= axis.edge:
         last = part.start + (part.count - 1) * part.step
         if abs(last - part.start) < FEW_CHUNKS * axis.edge:
             return _cut_short(part, axis, last)
@@ -325,7 +325,7 @@ def _cut_short(part: AxisRange, axis: ChunkAxis, last: int) -> AxisSet:
     for chunk in range(start // edge, last // edge + down, down):
         low = chunk * edge
         extent = min(edge, length - low)
-        # Item j is at start + j * step: the first j at or past one end, the last not past the other.
+        # Item j is at start + j * step: the first at or past one end, the last not past the other.
         near, far = (low, low + extent - 1) if down > 0 else (low + extent - 1, low)
         first = max(0, -((start - near) // step))
         items = min(count, (far - start) // step + 1) - first

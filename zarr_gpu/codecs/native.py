@@ -173,14 +173,14 @@ class _Context:
     """A context of one thread, freed with it."""
 
     def __init__(self, create: Callable[[], int | None], free: Callable[[int], object]) -> None:
-        self.pointer = create()
+        self.pointer = create() or 0
         self._free = free
         if not self.pointer:
             raise MemoryError("no memory for the context of a compressor")
 
     def __del__(self) -> None:
         if getattr(self, "pointer", None):
-            self._free(self.pointer)  # type: ignore[arg-type]
+            self._free(self.pointer)
 
 
 class Zstd:

@@ -20,8 +20,8 @@ from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import usable_threads
 from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
-from zarr_gpu.devices.host_rows import make_row_loop, wanted
 from zarr_gpu.devices.helpers import together
+from zarr_gpu.devices.host_rows import make_row_loop, prepare, wanted
 from zarr_gpu.devices.scratch import aligned, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
@@ -262,6 +262,9 @@ class CpuDevice(Device):
 
     def __hash__(self) -> int:
         return hash(self.kind)
+
+    def warm(self) -> None:
+        prepare()
 
     def output(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> Array:
         # np.empty asks for huge pages; touching fresh small pages would cost more than decoding.

@@ -21,7 +21,7 @@ from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import Runtime
 from zarr_gpu.config import config
-from zarr_gpu.devices.base import Device, Job, Lane, Options, StepPlace
+from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
 from zarr_gpu.devices.cache import CachePart
 from zarr_gpu.devices.lanes import BatchLane
 from zarr_gpu.devices.rules import HostRule

@@ -32,7 +32,7 @@ from zarr_gpu.devices.base import Job
 from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.errors import MissingDependencyError
 from zarr_gpu.plan import AxisSet, Plan
-from zarr_gpu.storage.base import Files, Store
+from zarr_gpu.storage.base import Files
 
 __all__ = ["RowLoop", "chunk_strides", "load", "make_row_loop", "wanted"]
 
@@ -42,6 +42,9 @@ U8 = npt.NDArray[np.uint8]
 
 PAYS_AFTER = 16384
 """Rows that Python reads before the compiled loop is loaded: about the time that loading takes."""
+
+PAYS_TO_COMPILE = 16 * PAYS_AFTER
+"""The same where it must be compiled first."""
 
 ENCODED_SLACK = 1 << 16
 """Room beyond the usual size of an encoded chunk, also for small neighbours read with it."""
@@ -64,7 +67,27 @@ def wanted(rows: int) -> bool:
     if setting is True or _loop is not None:
         return True
     _rows_so_far += rows
-    return _rows_so_far > PAYS_AFTER and _installed()
+    if _rows_so_far <= PAYS_AFTER or not _installed():
+        return False
+    return _rows_so_far > PAYS_TO_COMPILE or _compiled_before()
+
+
+def prepare() -> None:
+    """Load the loop now, unless it cannot or shall not be used."""
+    if config.get("cpu.compiled") is not False and _supported() and _installed():
+        load()
+
+
+def _compiled_before() -> bool:
+    """Whether Numba has the loop on disk beside its source, so that it need not compile it."""
+    spec = find_spec("zarr_gpu.kernels")
+    folders = (spec and spec.submodule_search_locations) or ()
+    return any(
+        name.startswith("host_rows.read_rows-") and name.endswith(".nbi")
+        for folder in folders
+        if os.path.isdir(f"{folder}/__pycache__")  # noqa: PTH112  before pathlib is imported
+        for name in os.listdir(f"{folder}/__pycache__")  # noqa: PTH208
+    )
 
 
 def _supported() -> bool:

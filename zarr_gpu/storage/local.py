@@ -284,8 +284,10 @@ class LocalStore(Store):
         return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def files(self) -> Files | None:
-        # Links are looked at one by one where they may not lead out of the folder.
-        return Files(os.fsencode(self._prefix)) if self.follow_symlinks else None
+        # A subclass that reads in another way wants to be asked, and links are looked at one by
+        # one where they may not lead out of the folder.
+        plain = type(self) is LocalStore and self.follow_symlinks
+        return Files(os.fsencode(self._prefix)) if plain else None
 
     # ---- writing -------------------------------------------------------------------------------
 

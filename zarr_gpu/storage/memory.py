@@ -10,11 +10,16 @@ import threading
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from zarr_gpu.errors import StoreError
-from zarr_gpu.extents import REST
+from zarr_gpu.extents import MISSING, REST, Files
 from zarr_gpu.storage.base import Buffer, Store, as_bytes_view
 
 __all__ = ["MemoryStore", "named_memory"]
+
+_ABSENT: Any = object()
 
 _named: dict[str, MutableMapping[str, Any]] = {}
 _named_lock = threading.Lock()
@@ -57,6 +62,12 @@ class MemoryStore(Store):
             return value
         view = as_bytes_view(value)
         return view[offset:] if nbytes == REST else view[offset : offset + nbytes]
+
+    def files(self) -> Files | None:
+        items = self._items
+        if type(self) is not MemoryStore or type(items) is not dict:
+            return None  # whoever reads in another way wants to be asked
+        return Files(values=lambda keys: _addresses(items, keys))
 
     def size(self, key: str) -> int | None:
         try:
@@ -102,6 +113,25 @@ class MemoryStore(Store):
     def __reduce__(self) -> tuple[Any, ...]:
         items = dict(self._items) if type(self._items) is dict else self._items
         return _rebuild, (items, self.read_only, self._name)
+
+
+def _addresses(items: dict[str, Any], keys: list[str]) -> tuple[list[tuple[int, int]], Any]:
+    """(address, nbytes) of values, and what keeps them where they are."""
+    views: list[npt.NDArray[np.uint8]] = []
+    places: list[tuple[int, int]] = []
+    for key in keys:
+        value = items.get(key, _ABSENT)
+        if value is _ABSENT:
+            places.append((0, MISSING))
+        elif type(value) is not bytes:
+            places.append((0, REST))  # anything else may change or move
+        elif value:
+            view = np.frombuffer(value, np.uint8)
+            views.append(view)
+            places.append((view.__array_interface__["data"][0], len(value)))
+        else:
+            places.append((0, 0))
+    return places, views
 
 
 def _same(one: Mapping[str, Any], two: Mapping[str, Any]) -> bool:

@@ -99,7 +99,8 @@ def _write_group(target: Target, group: list[_Shard]) -> None:
         return _gathered(old, memory)
 
     def encode(lane: Lane, job: Job, existing: Extents | None) -> None:
-        encoded[job.lo : job.hi] = lane.encode(job, existing, target.values)
+        for row, data in enumerate(lane.encode(job, existing, target.values), job.lo):
+            encoded[row] = None if data is None else data.copy()  # the lane uses its memory again
 
     # Rows are known by the key of their object; the request serves error messages only.
     request = ByteRequest(

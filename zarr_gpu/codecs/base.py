@@ -151,6 +151,10 @@ class BytesToBytes(Codec):
     def encode(self, data: U8) -> U8:
         """Encode 1-D contiguous uint8 ``data`` into a 1-D uint8 array."""
 
+    def encode_into(self, data: U8, out: U8) -> U8:
+        """As :meth:`encode`, where the codec can into ``out`` of ``encoded_bound`` bytes."""
+        return self.encode(data)
+
     @abstractmethod
     def decode(self, data: U8, *, limit: int, exact: bool, out: U8 | None = None) -> U8:
         """Decode 1-D contiguous uint8 ``data`` into a 1-D uint8 array.

@@ -144,6 +144,12 @@ class BloscCodec(BytesToBytes):
         return nbytes + _OVERHEAD
 
     def encode(self, data: U8) -> U8:
+        return self._encode(data, None)
+
+    def encode_into(self, data: U8, out: U8) -> U8:
+        return self._encode(data, out)
+
+    def _encode(self, data: U8, memory: U8 | None) -> U8:
         if len(data) > _LARGEST:
             raise damaged(
                 self.name, f"Blosc takes at most {_LARGEST} bytes at once", actual=len(data)
@@ -153,7 +159,7 @@ class BloscCodec(BytesToBytes):
         library = native.blosc()
         if library is None:
             return self._encode_by_numcodecs(data, shuffle, typesize)
-        out = allocate(self.name, len(data) + _OVERHEAD, None)
+        out = allocate(self.name, len(data) + _OVERHEAD, memory)
         size = library.compress(
             data,
             out,

@@ -206,16 +206,22 @@ class Program:
             array = array.transpose(self.inverse)
         return array
 
-    def encode(self, array: Array) -> U8:
-        """Encode a chunk of ``spec.shape`` and ``spec.dtype``."""
+    def encode(self, array: Array, out: U8 | None = None) -> U8:
+        """Encode a chunk of ``spec.shape`` and ``spec.dtype``.
+
+        ``out`` is memory of ``encoded_bound`` bytes that the last codec may use or not.
+        """
         if self.permutation is not None:
             array = array.transpose(self.permutation)
         for codec, spec in self.arrays:
             array = codec.encode(array, spec)
         data = self.serializer.encode(array, self.serial_spec)
-        for step in self.steps:
+        if not self.steps:
+            return data
+        for step in self.steps[:-1]:
             data = step.codec.encode(data)
-        return data
+        last = self.steps[-1].codec
+        return last.encode(data) if out is None else last.encode_into(data, out)
 
 
 def _check_endian(serializer: ArrayToBytes, dtype: np.dtype[Any]) -> None:

@@ -55,6 +55,12 @@ class LZ4(BytesToBytes):
         return {"acceleration": self.acceleration}
 
     def encode(self, data: U8) -> U8:
+        return self._encode(data, None)
+
+    def encode_into(self, data: U8, out: U8) -> U8:
+        return self._encode(data, out)
+
+    def _encode(self, data: U8, memory: U8 | None) -> U8:
         if len(data) > _LARGEST:
             raise damaged(self.name, f"LZ4 takes at most {_LARGEST} bytes", actual=len(data))
         library = native.lz4()
@@ -65,7 +71,7 @@ class LZ4(BytesToBytes):
                 return np.frombuffer(compress(data, acceleration), np.uint8)
             except DAMAGE as error:
                 raise damaged(self.name, f"cannot compress: {error}", actual=len(data)) from error
-        out = allocate(self.name, 4 + library.bound(len(data)), None)
+        out = allocate(self.name, 4 + library.bound(len(data)), memory)
         out[:4] = np.frombuffer(len(data).to_bytes(4, "little"), np.uint8)
         size = library.compress(data, out[4:], acceleration)
         if size <= 0:

@@ -233,8 +233,8 @@ class Zstd:
         bound = self._decompress_bound(_pointer(data), len(data))
         return None if bound >= 1 << 63 else int(bound)
 
-    def compress(self, data: U8, *, level: int, checksum: bool) -> U8:
-        """One frame that tells its content size."""
+    def compress(self, data: U8, memory: U8 | None = None, *, level: int, checksum: bool) -> U8:
+        """One frame that tells its content size; in ``memory`` where that is large enough."""
         context = getattr(self._local, "compress", None)
         if context is None:
             context = _Context(self._create_c, self._free_c)
@@ -243,7 +243,9 @@ class Zstd:
         pointer = context.pointer
         for parameter, value in ((100, level), (201, int(checksum))):
             self._check(self._set(pointer, parameter, value))
-        out = np.empty(self._bound(len(data)), np.uint8)
+        bound = self._bound(len(data))
+        large = memory is not None and len(memory) >= bound
+        out = memory if memory is not None and large else np.empty(bound, np.uint8)
         size = self._compress(pointer, _pointer(out), len(out), _pointer(data), len(data))
         self._check(size)
         return out[:size]

@@ -68,11 +68,17 @@ class ZstdCodec(BytesToBytes):
         return {"level": self.level, "checksum": self.checksum}
 
     def encode(self, data: U8) -> U8:
+        return self._encode(data, None)
+
+    def encode_into(self, data: U8, out: U8) -> U8:
+        return self._encode(data, out)
+
+    def _encode(self, data: U8, memory: U8 | None) -> U8:
         library = native.zstd()
         fallback: Any = native.public() if library is None else None
         try:
             if library is not None:
-                return library.compress(data, level=self.level, checksum=self.checksum)
+                return library.compress(data, memory, level=self.level, checksum=self.checksum)
             frame = fallback.zstd.compress(data, self.level, self.checksum)
             return np.frombuffer(frame, np.uint8)
         except DAMAGE as error:

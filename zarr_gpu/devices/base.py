@@ -101,6 +101,7 @@ class Lane(ABC):
     def encode(self, job: Job, existing: Extents | None, values: Any) -> list[U8 | None]:
         """Encode the rows of ``job`` with their part of ``values`` put in; None: all fill value.
 
+        What is returned may lie in memory that the next call of this thread uses again.
         ``existing`` are the encoded chunks as stored, for rows that ``values`` covers only partly.
         """
 

@@ -22,7 +22,7 @@ from zarr_gpu.config import usable_threads
 from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.host_rows import make_row_loop, prepare, wanted
-from zarr_gpu.devices.scratch import aligned, scratch
+from zarr_gpu.devices.scratch import PAGE, aligned, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
 from zarr_gpu.placing import Placer, put, take
@@ -137,23 +137,40 @@ class CpuLane(Lane):
         result: list[U8 | None] = []
         index = job.batch.index[job.lo : job.hi].tolist()
         complete = job.batch.complete[job.lo : job.hi].tolist()
+        memory, room = self._encoded_memory(len(index))
         for i, entries in enumerate(index):
             old: U8 | None = None
             if existing is not None and existing.nbytes[i] != MISSING:
                 start = int(existing.offset[i])
                 old = existing.base[start : start + int(existing.nbytes[i])]
+            out = None if memory is None else memory[i * room : (i + 1) * room]
             try:
                 chunk = self._merge(entries, complete[i] and self.fields is None, old, values)
                 if self._fill_check is not None and self._fill_check(chunk):
                     result.append(None)
                     continue
-                encoded = self.program.encode(chunk)
+                encoded = self.program.encode(chunk, out)
             except (CodecError, MemoryError) as err:
                 raise damaged(job, job.lo + i, err) from err
             if np.may_share_memory(encoded, chunk) and chunk is not values:
-                encoded = encoded.copy()  # the scratch chunk is used again for the next row
+                encoded = self._kept(encoded, out)  # the scratch chunk is used for the next row
             result.append(encoded)
         return result
+
+    def _encoded_memory(self, rows: int) -> tuple[U8 | None, int]:
+        """Memory for the encoded chunks of a job, and how much of it each has."""
+        if self.program.serial_nbytes is None:
+            return None, 0
+        room = (self.program.encoded_bound + PAGE - 1) // PAGE * PAGE
+        return scratch.written.empty(rows * room), room
+
+    @staticmethod
+    def _kept(encoded: U8, out: U8 | None) -> U8:
+        if out is None:
+            return encoded.copy()
+        kept = out[: len(encoded)]
+        kept[...] = encoded
+        return kept
 
     def _merge(self, entries: list[int], complete: bool, old: U8 | None, values: Array) -> Array:
         """The chunk with its part of ``values`` put in."""
@@ -161,19 +178,34 @@ class CpuLane(Lane):
             _, dst = self.placer.slices(entries)
             whole: Array = values[dst]
             if whole.size == self.nitems:
-                return whole.reshape(self.shape).astype(self.dtype, copy=False)
-        chunk: Array
+                whole = whole.reshape(self.shape)
+                if whole.dtype == self.dtype and whole.flags.c_contiguous:
+                    return whole
+                chunk = self._new_chunk()
+                chunk[...] = whole
+                return chunk
+        chunk = self._new_chunk()
         if old is not None and not complete:
-            decoded = self.program.decode(old)
-            chunk = self._new_chunk()
-            chunk[...] = decoded
+            decoded = self._decode_into(chunk, old)
+            if decoded is not None:
+                chunk[...] = decoded
         else:
-            chunk = self._new_chunk()
             chunk[...] = self.fill
         src_box, dst_box = self.placer.boxes(entries)
         part = take(values, dst_box)
         put(chunk if self.fields is None else chunk[self.fields], src_box, part)
         return chunk
+
+    def _decode_into(self, chunk: Array, old: U8) -> Array | None:
+        """Decode into ``chunk``; where that is not possible, the decoded chunk."""
+        if not self.in_place:
+            return self.program.decode(old)
+        raw = chunk.reshape(-1).view(np.uint8)
+        got = self.program.decode_bytes(old, raw)
+        return None if got.ctypes.data == raw.ctypes.data else self._as_chunk(got)
+
+    def _as_chunk(self, data: U8) -> Array:
+        return self.program.serializer.decode(data, self.program.serial_spec)
 
     def _new_chunk(self) -> Array:
         if self.dtype.hasobject or self.dtype.kind == "T":

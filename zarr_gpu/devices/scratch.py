@@ -54,7 +54,8 @@ class _Scratch(threading.local):
     def __init__(self) -> None:
         self.encoded = ScratchMemory()
         self.chunk = ScratchMemory()
+        self.written = ScratchMemory()
 
 
 scratch = _Scratch()
-"""Of the calling thread: encoded bytes of a job, one decoded chunk."""
+"""Of the calling thread: encoded bytes of a job, one decoded chunk, newly encoded bytes."""

@@ -16,10 +16,13 @@ import numpy.typing as npt
 
 from zarr_gpu.plan import Plan
 
-__all__ = ["Box", "Placer", "put", "take"]
+__all__ = ["Box", "Placer", "copy", "put", "take"]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
+
+LONGEST_ROW = 1 << 20
+"""Bytes up to which a row is copied as one item; longer ones gain nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +88,36 @@ def take(array: Array, box: Box) -> Array:
     return result if box.order is None else result.transpose(_full(box.order, result.ndim))
 
 
+def copy(target: Array, source: Array) -> None:
+    """``target[...] = source``, faster where both lie in memory as runs of the same items.
+
+    NumPy copies item by item within a row of a strided array.  Seen as one item per row, rows are
+    copied as a whole: up to three times as fast.
+    """
+    dtype, shape = target.dtype, target.shape
+    if (
+        len(shape) > 1
+        and shape == source.shape
+        and dtype == source.dtype
+        and 1 < shape[-1]
+        and not dtype.hasobject
+        and dtype.kind != "T"
+        and target.strides[-1] == source.strides[-1] == dtype.itemsize
+        and shape[-1] * dtype.itemsize <= LONGEST_ROW
+    ):
+        row = f"V{shape[-1] * dtype.itemsize}"
+        target, source = target.view(row), source.view(row)
+    target[...] = source
+
+
 def put(array: Array, box: Box, values: Any) -> None:
     """Assign to a box; ``values`` has the shape that ``take`` would give, or is a scalar."""
     view: Array = array[(*box.basic, ...)]
     if not box.tables:
-        view[...] = values
+        if isinstance(values, np.ndarray):
+            copy(view, values)
+        else:
+            view[...] = values
         return
     if box.order is not None and np.ndim(values):
         values = values.transpose(np.argsort(_full(box.order, values.ndim)))

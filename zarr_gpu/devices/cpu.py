@@ -25,7 +25,7 @@ from zarr_gpu.devices.host_rows import make_row_loop, prepare, wanted
 from zarr_gpu.devices.scratch import PAGE, aligned, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
-from zarr_gpu.placing import Placer, put, take
+from zarr_gpu.placing import Placer, copy, put, take
 from zarr_gpu.plan import Plan
 from zarr_gpu.storage.base import Store
 
@@ -114,7 +114,7 @@ class CpuLane(Lane):
                 if got.ctypes.data != raw.ctypes.data:
                     raw[...] = got
             else:
-                target[...] = self._chunk(data)[src]
+                copy(target, self._chunk(data)[src])
             return
         src_box, dst_box = self.placer.boxes(entries)
         if data is None:
@@ -182,7 +182,7 @@ class CpuLane(Lane):
                 if whole.dtype == self.dtype and whole.flags.c_contiguous:
                     return whole
                 chunk = self._new_chunk()
-                chunk[...] = whole
+                copy(chunk, whole)
                 return chunk
         chunk = self._new_chunk()
         if old is not None and not complete:

@@ -21,7 +21,7 @@ from zarr_gpu.dtypes import default_fill
 from zarr_gpu.errors import CodecError, MetadataError
 from zarr_gpu.grid import ChunkGrid
 from zarr_gpu.metadata import ArrayMetadata, KeyEncoding
-from zarr_gpu.shards import ShardLevel, inline_shards, make_level
+from zarr_gpu.shards import IndexCache, ShardLevel, inline_shards, make_level
 
 __all__ = ["Layout", "compile_layout"]
 
@@ -51,6 +51,11 @@ class Layout:
         """Chunks of a stored object along each axis."""
         pairs = zip(self.object_grid.chunk_shape, self.grid.chunk_shape, strict=True)
         return tuple(o // c for o, c in pairs)
+
+    @cached_property
+    def indexes(self) -> IndexCache:
+        """Indexes of shards that reads of this array have parsed."""
+        return IndexCache()
 
     @property
     def chunk_nbytes(self) -> int:

@@ -2,8 +2,9 @@
 
 For a whole batch at once.  Without shards a chunk is an object and nothing is read.  With shards
 the indexes of all shards of the batch are fetched in one request per level of nesting; they are
-small, live on the host and are remembered for the length of one read only, so that a read never
-sees an index older than itself.
+small, live on the host and are remembered for the length of one read; longer only where the store
+tells cheaply that an object has not changed since, so that a read never sees an index older than
+itself.
 
 Imports ``layout``; used by the engine.
 """
@@ -11,6 +12,7 @@ Imports ``layout``; used by the engine.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +34,9 @@ INDEX_CACHE_BYTES = 32 * 2**20
 
 class IndexSource(Protocol):
     """What a locator asks of a store."""
+
+    def version(self, key: str) -> Hashable | None:
+        """As ``Store.version``."""
 
     def fetch(self, request: ByteRequest, memory: Memory) -> Extents:
         """As ``Store.fetch``."""
@@ -84,10 +89,7 @@ class Locator:
         """Extents of the children, in the outermost indexes, that hold chunks ``coords``."""
         level = self.layout.levels[0]
         m = len(keys)
-        # The object itself is the extent that its index lies in.
-        indexes = self._fetch(
-            0, keys, np.arange(m), np.zeros(m, np.int64), np.full(m, REST, np.int64)
-        )
+        indexes = self._outermost(keys)
         at = level.number_of(coords)
         if m == 1:
             if indexes[0] is None:
@@ -99,6 +101,28 @@ class Locator:
             if parsed is not None:
                 offset[i], nbytes[i] = parsed
         return offset[key_id, at], nbytes[key_id, at]
+
+    def _outermost(self, keys: list[str]) -> list[tuple[I64, I64] | None]:
+        """Parsed indexes of objects: those kept from earlier reads if unchanged, else fetched."""
+        kept = self.layout.indexes
+        versions = [self.store.version(key) for key in keys]
+        known = [
+            None if version is None else kept.get(key, version)
+            for key, version in zip(keys, versions, strict=True)
+        ]
+        wanted = [i for i, parsed in enumerate(known) if parsed is None]
+        if not wanted:
+            return known
+        m = len(wanted)
+        # The object itself is the extent that its index lies in.
+        fetched = self._fetch(
+            0, keys, np.array(wanted), np.zeros(m, np.int64), np.full(m, REST, np.int64)
+        )
+        for i, parsed in zip(wanted, fetched, strict=True):
+            known[i] = parsed
+            if parsed is not None and versions[i] is not None:
+                kept.put(keys[i], versions[i], parsed)
+        return known
 
     def _descend(
         self,

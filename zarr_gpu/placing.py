@@ -99,7 +99,7 @@ def copy(target: Array, source: Array) -> None:
         len(shape) > 1
         and shape == source.shape
         and dtype == source.dtype
-        and 1 < shape[-1]
+        and shape[-1] > 1
         and not dtype.hasobject
         and dtype.kind != "T"
         and target.strides[-1] == source.strides[-1] == dtype.itemsize

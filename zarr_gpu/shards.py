@@ -14,7 +14,7 @@ the engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,15 @@ from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.errors import CodecError, MetadataError, ShardIndexError
 from zarr_gpu.extents import MISSING
 
-__all__ = ["InlineShard", "ShardLevel", "assemble", "explode", "inline_shards", "make_level"]
+__all__ = [
+    "IndexCache",
+    "InlineShard",
+    "ShardLevel",
+    "assemble",
+    "explode",
+    "inline_shards",
+    "make_level",
+]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
@@ -123,6 +131,31 @@ class ShardLevel:
         pairs[:, 0] = np.where(absent, EMPTY, offset.astype(np.uint64))
         pairs[:, 1] = np.where(absent, EMPTY, nbytes.astype(np.uint64))
         return self.index_program.encode(pairs.reshape(self.index_program.spec.shape))
+
+
+class IndexCache:
+    """Parsed indexes of objects, each with the version of the object that it belongs to.
+
+    Safe in many threads: entries are replaced as a whole, and a lost one is fetched again.
+    """
+
+    def __init__(self, nbytes: int = 32 << 20) -> None:
+        self._most, self._nbytes = nbytes, 0
+        self._entries: dict[str, tuple[Hashable, tuple[I64, I64]]] = {}
+
+    def get(self, key: str, version: Hashable) -> tuple[I64, I64] | None:
+        """The index, if it is that of this version."""
+        entry = self._entries.get(key)
+        return entry[1] if entry is not None and entry[0] == version else None
+
+    def put(self, key: str, version: Hashable, parsed: tuple[I64, I64]) -> None:
+        """Keep an index; too many, and all others are dropped."""
+        size = parsed[0].nbytes + parsed[1].nbytes
+        if self._nbytes + size > self._most:
+            self._entries, self._nbytes = {}, 0
+        if size <= self._most:
+            self._entries[key] = version, parsed
+            self._nbytes += size
 
 
 def make_level(

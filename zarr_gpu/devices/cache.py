@@ -382,6 +382,10 @@ class CachedIndexes:
     def __init__(self, part: CachePart, store: Store) -> None:
         self._part, self._store = part, store
 
+    def version(self, key: str) -> None:
+        """Unknown: what is kept here is kept until the array is written to."""
+        return
+
     def nbytes(self, key: str) -> int | None:
         return self._store.nbytes(key)
 

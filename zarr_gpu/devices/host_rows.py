@@ -249,7 +249,7 @@ class RowLoop:
         nbytes = self.chunk_nbytes
         if lanes == 1:
             return MAX_ROWS
-        share = self._nchunks // ((lanes or usable_threads()) * 4)
+        share = self._nchunks // ((lanes or usable_threads()) * 3)
         least = JOB_NBYTES // nbytes
         return max(1, min(max(share, least), MAX_ROWS, max(8 * JOB_NBYTES // nbytes, 1)))
 

@@ -18,7 +18,7 @@ Imports ``errors``, ``extents`` and its siblings ``failures``, ``keys``, ``spans
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -148,6 +148,14 @@ class Store(ABC):
         """Where values lie, for lanes that read them by system calls of their own.
 
         None where that is not possible, or where reads must pass through the store.
+        """
+        return None
+
+    def version(self, key: str) -> Hashable | None:
+        """What changes whenever the value does, where that costs less than reading a little.
+
+        None where there is no such thing, or where the value is so new that it might change again
+        without a trace.
         """
         return None
 

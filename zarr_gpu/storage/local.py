@@ -15,7 +15,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
@@ -32,6 +33,9 @@ __all__ = ["LocalStore"]
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_SETTLED = 2_000_000_000
+"""Nanoseconds after which another change must show in the time of change, on any file system."""
+
 _SUSPICIOUS = 1 << 32
 """Some file systems report absurd ends for directories: above this, look twice."""
 
@@ -288,6 +292,18 @@ class LocalStore(Store):
         # one where they may not lead out of the folder.
         plain = type(self) is LocalStore and self.follow_symlinks
         return Files(os.fsencode(self._prefix)) if plain else None
+
+    def version(self, key: str) -> Hashable | None:
+        if type(self) is not LocalStore or not self.follow_symlinks:
+            return None
+        try:
+            status = os.stat(self._prefix + key)
+        except OSError:
+            return None
+        age = time.time_ns() - status.st_mtime_ns
+        if age < _SETTLED:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
     # ---- writing -------------------------------------------------------------------------------
 

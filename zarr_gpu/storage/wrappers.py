@@ -7,7 +7,7 @@ They work with every kind of store and are as useful to users as to tests.  Impo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,9 @@ class ReadOnlyStore(_Wrapper):
 
     def files(self) -> Files | None:
         return self.store.files()
+
+    def version(self, key: str) -> Hashable | None:
+        return self.store.version(key)
 
     def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
         return self.store.read_spans(spans, memory)

@@ -49,11 +49,13 @@ if TYPE_CHECKING:
     from zarr_gpu.array import Array
     from zarr_gpu.config import ArrayConfig, config
     from zarr_gpu.devices.cache import DeviceCache
+    from zarr_gpu.devices.chunk_cache import ChunkCache
     from zarr_gpu.group import Group
 
 __all__ = [
     "Array",
     "ArrayConfig",
+    "ChunkCache",
     "DeviceCache",
     "Group",
     "__version__",
@@ -100,6 +102,7 @@ _MODULES = frozenset(["codecs", "errors", "storage"])
 _ELSEWHERE = {
     "Array": "array",
     "ArrayConfig": "config",
+    "ChunkCache": "devices.chunk_cache",
     "DeviceCache": "devices.cache",
     "Group": "group",
     "config": "config",

@@ -24,7 +24,6 @@ from zarr_gpu.api_create import Config, DeviceLike, Options, create, create_grou
 from zarr_gpu.array import Array, check_cache
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import get_device
-from zarr_gpu.devices.cache import DeviceCache
 from zarr_gpu.errors import ContainsArrayError, ContainsGroupError, MetadataError, NodeNotFoundError
 from zarr_gpu.group import Group, make_group
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata
@@ -36,6 +35,7 @@ from zarr_gpu.nodes import (
     where,
 )
 from zarr_gpu.older_arguments import warn_of_ignored
+from zarr_gpu.selecting import Cache
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike
 
@@ -161,7 +161,7 @@ def open_array(
     device: DeviceLike = None,
     config: Config = None,
     missing: str | None = None,
-    cache: DeviceCache | None = None,
+    cache: Cache | None = None,
     **arguments: Any,
 ) -> Array:
     """Open an array, or create one.
@@ -171,7 +171,8 @@ def open_array(
     store, mode, zarr_format, path, storage_options, device, config, missing
         As for ``open``.
     cache
-        Keeps encoded chunks in the memory of a GPU; see ``DeviceCache``.
+        Keeps chunks: encoded ones in the memory of a GPU (``DeviceCache``), or decoded ones for
+        the CPU (``ChunkCache``).
     **arguments
         Those of ``create``, for modes that create.
 

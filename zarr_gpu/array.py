@@ -26,12 +26,13 @@ from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
 from zarr_gpu.devices.cache import DeviceCache
+from zarr_gpu.devices.chunk_cache import ChunkCache
 from zarr_gpu.errors import DeviceError, MetadataError, ReadOnlyError, SelectionError
 from zarr_gpu.layout import Layout, compile_layout
 from zarr_gpu.metadata import ArrayMetadata, v2, v3
 from zarr_gpu.nodes import change_attributes, read_array_metadata, write_documents
 from zarr_gpu.select import select_basic
-from zarr_gpu.selecting import Selectable, as_values
+from zarr_gpu.selecting import Cache, Selectable, as_values
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike, open_store
 
@@ -80,7 +81,7 @@ class Array(Selectable):
         *,
         device: str | Device | None = None,
         config: ArrayConfig | Mapping[str, Any] | None = None,
-        cache: DeviceCache | None = None,
+        cache: Cache | None = None,
     ) -> None:
         self.store = store
         self.path = path
@@ -386,20 +387,20 @@ class Array(Selectable):
         """The same array with another run-time behaviour."""
         return self._again(config=config)
 
-    def with_cache(self, cache: DeviceCache | None) -> Array:
-        """The same array with its encoded chunks kept in a cache; None: without one.
+    def with_cache(self, cache: Cache | None) -> Array:
+        """The same array with its chunks kept in a cache; None: without one.
 
         Raises
         ------
         DeviceError
-            The device is the CPU.
+            The device cannot use a cache of this kind.
         """
         return self._again(cache=cache)
 
     def to(self, device: str | Device) -> Array:
-        """The same array, decoded on another device; the CPU does without the cache."""
+        """The same array, decoded on another device; without a cache that this cannot use."""
         device = get_device(device)
-        return self._again(device=device, cache=self.cache if device.caches else None)
+        return self._again(device=device, cache=self.cache if fits(device, self.cache) else None)
 
     def _again(self, **changes: Any) -> Array:
         kept = {"device": self.device, "config": self.config, "cache": self.cache}
@@ -501,15 +502,20 @@ def _rebuild(
     return Array(store, path, metadata, device=device, config=config)
 
 
-def check_cache(device: Device, cache: DeviceCache | None) -> None:
+def check_cache(device: Device, cache: Cache | None) -> None:
     """Raise DeviceError where the device has no use for a cache."""
-    if cache is not None and not isinstance(cache, DeviceCache):
-        raise TypeError(f"cache must be a DeviceCache, not {type(cache).__name__}")
-    if cache is not None and not device.caches:
+    if cache is not None and not isinstance(cache, ChunkCache | DeviceCache):
+        raise TypeError(f"cache must be a ChunkCache or a DeviceCache, not {type(cache).__name__}")
+    if cache is not None and not fits(device, cache):
         raise DeviceError(
-            f"device {device.name!r} cannot use a cache: a DeviceCache keeps chunks in the memory "
-            "of a GPU; what a CPU reads again is in the system's page cache"
+            f"device {device.name!r} cannot use a {type(cache).__name__}: a DeviceCache keeps "
+            "encoded chunks in the memory of a GPU, a ChunkCache decoded ones for the CPU"
         )
+
+
+def fits(device: Device, cache: Cache | None) -> bool:
+    """Whether the device can use a cache."""
+    return device.cache_type is not None and isinstance(cache, device.cache_type)
 
 
 def _after_serializer(codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:

@@ -94,7 +94,7 @@ def read(
     lanes = lanes_for(layout, store, plan.nchunks)
     reader = None
     if missing == "fill" and fields is None:  # which rows are absent is known to fetching alone
-        reader = device.row_reader(program, plan, source, layout.fill_value, out)
+        reader = device.row_reader(program, plan, source, layout.fill_value, out, options)
     if reader is None:
         rows_per_job = device.rows_per_job(program, requests=store.concurrency)
     else:

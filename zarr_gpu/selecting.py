@@ -18,6 +18,7 @@ from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
 from zarr_gpu.devices.base import Options
 from zarr_gpu.devices.cache import CachePart, DeviceCache
+from zarr_gpu.devices.chunk_cache import ChunkCache, ChunkPart
 from zarr_gpu.errors import DeviceError, SelectionError
 from zarr_gpu.explain import Explanation, explain_read
 from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
@@ -35,10 +36,11 @@ from zarr_gpu.select import (
 )
 from zarr_gpu.storage.base import Store
 
-__all__ = ["Fields", "Selectable", "as_values"]
+__all__ = ["Cache", "Fields", "Selectable", "as_values"]
 
 Fields = str | list[str] | None
 Shape = tuple[int, ...]
+Cache = ChunkCache | DeviceCache
 
 
 class Selectable(ABC):
@@ -48,7 +50,7 @@ class Selectable(ABC):
     path: str
     device: Device
     config: ArrayConfig
-    cache: DeviceCache | None
+    cache: Cache | None
 
     @property
     @abstractmethod
@@ -82,7 +84,7 @@ class Selectable(ABC):
         return {way: tuple(self.device.fallbacks(program, encode=way)) for way in (False, True)}
 
     @property
-    def _cached(self) -> CachePart | None:
+    def _cached(self) -> CachePart | ChunkPart | None:
         return None if self.cache is None else self.cache.part(self.store, self.path)
 
     def _options(self, *, encode: bool) -> Options:

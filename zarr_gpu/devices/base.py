@@ -26,6 +26,7 @@ from zarr_gpu.storage.base import Store
 
 if TYPE_CHECKING:
     from zarr_gpu.devices.cache import CachePart
+    from zarr_gpu.devices.chunk_cache import ChunkPart
 
 __all__ = ["Device", "Job", "Lane", "Options", "RowReader", "StepPlace"]
 
@@ -69,7 +70,7 @@ class Options:
 
     strict: bool = False
     verify: bool | Literal["all"] = False
-    cache: CachePart | None = None
+    cache: CachePart | ChunkPart | None = None
     tell: Callable[[str], None] | None = None
 
 
@@ -121,8 +122,8 @@ class Device(ABC):
 
     kind: str
 
-    caches: bool = False
-    """Whether a ``DeviceCache`` can keep chunks for it."""
+    cache_type: type | None = None
+    """The kind of cache that can keep chunks for it."""
 
     @property
     def name(self) -> str:
@@ -203,7 +204,13 @@ class Device(ABC):
         """Makes the lanes of one read or write."""
 
     def row_reader(
-        self, program: Program, plan: Plan, store: Store, fill_value: Any, out: Any
+        self,
+        program: Program,
+        plan: Plan,
+        store: Store,
+        fill_value: Any,
+        out: Any,
+        options: Options,
     ) -> RowReader | None:
         """A faster way to read rows of ``store`` into ``out``, None where there is none."""
         return None

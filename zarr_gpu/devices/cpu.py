@@ -20,6 +20,7 @@ from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import usable_threads
 from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
+from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart, Keeper
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.host_rows import make_row_loop, prepare, wanted
 from zarr_gpu.devices.scratch import PAGE, aligned, scratch
@@ -53,8 +54,10 @@ class CpuLane(Lane):
         fill_value: Any,
         fields: str | list[str] | None,
         keep_fill_chunks: bool,
+        keeper: Keeper | None = None,
     ) -> None:
         self.program = program
+        self.keeper = keeper
         self.placer = placer
         self.fill = fill_value
         self.fields = fields
@@ -88,24 +91,23 @@ class CpuLane(Lane):
         row = job.lo
         try:
             for entries, offset, nbytes in rows:
-                if nbytes == MISSING:
-                    self._place(entries, None, out)
+                data = None if nbytes == MISSING else base[offset : offset + nbytes]
+                if self.keeper is None:
+                    self._place(entries, data, out)
                 else:
-                    self._place(entries, base[offset : offset + nbytes], out)
+                    chunk = None if data is None else self._own_chunk(data)
+                    self.keeper.put(tuple(job.batch.coords[row].tolist()), chunk)
+                    self.place(entries, chunk, out)
                 row += 1
         except (CodecError, MemoryError) as err:
             raise damaged(job, row, err) from err
 
     def _place(self, entries: list[int], data: U8 | None, out: Array) -> None:
-        if self.placer.plain:
-            src, dst = self.placer.slices(entries)
-            target = out[dst]
-            if data is None:
-                target[...] = self._fill_of_fields()
-            elif (
-                self.in_place
-                and self.straight
-                and target.size == self.nitems
+        """Decode one chunk and place it, straight into the result where that is possible."""
+        if data is not None and self.in_place and self.straight:
+            target = out[self.placer.slices(entries)[1]]
+            if (
+                target.size == self.nitems
                 and target.dtype == self.dtype
                 and target.flags.c_contiguous
             ):
@@ -113,20 +115,33 @@ class CpuLane(Lane):
                 got = self.program.decode_bytes(data, raw)
                 if got.ctypes.data != raw.ctypes.data:
                     raw[...] = got
+                return
+        self.place(entries, None if data is None else self._chunk(data), out)
+
+    def place(self, entries: list[int], chunk: Array | None, out: Array) -> None:
+        """Place the items of a decoded chunk; None is absent."""
+        if chunk is not None and self.fields is not None:
+            chunk = chunk[self.fields]
+        if self.placer.plain:
+            src, dst = self.placer.slices(entries)
+            if chunk is None:
+                out[dst] = self._fill_of_fields()
             else:
-                copy(target, self._chunk(data)[src])
+                copy(out[dst], chunk[src])
             return
         src_box, dst_box = self.placer.boxes(entries)
-        if data is None:
-            put(out, dst_box, self._fill_of_fields())
-        else:
-            put(out, dst_box, take(self._chunk(data), src_box))
+        put(out, dst_box, self._fill_of_fields() if chunk is None else take(chunk, src_box))
 
     def _chunk(self, data: U8) -> Array:
         program = self.program
         out = None if program.serial_nbytes is None else scratch.chunk.empty(program.serial_nbytes)
-        chunk = program.decode(data, out)
-        return chunk if self.fields is None else chunk[self.fields]
+        return program.decode(data, out)
+
+    def _own_chunk(self, data: U8) -> Array:
+        """A decoded chunk in memory of its own."""
+        chunk = np.array(self._chunk(data), order="K")
+        chunk.setflags(write=False)
+        return chunk
 
     def _fill_of_fields(self) -> Any:
         return self.fill if self.fields is None else self.fill[self.fields]
@@ -285,6 +300,7 @@ class CpuDevice(Device):
     """NumPy arrays, decoded by threads."""
 
     kind = "cpu"
+    cache_type = ChunkCache
 
     def __repr__(self) -> str:
         return "CpuDevice()"
@@ -321,13 +337,29 @@ class CpuDevice(Device):
         def make() -> Lane:
             if not placer:
                 placer.append(Placer(plan))
-            return CpuLane(program, placer[0], fill_value, fields, keep_fill_chunks)
+            return CpuLane(program, placer[0], fill_value, fields, keep_fill_chunks, keeper)
 
+        cache = options.cache
+        keeper = cache.keeper() if isinstance(cache, ChunkPart) else None
         return make
 
     def row_reader(
-        self, program: Program, plan: Plan, store: Store, fill_value: Any, out: Array
+        self,
+        program: Program,
+        plan: Plan,
+        store: Store,
+        fill_value: Any,
+        out: Array,
+        options: Options,
     ) -> RowReader | None:
+        cache = options.cache
+        if isinstance(cache, ChunkPart):
+            lane = CpuLane(program, Placer(plan), fill_value, None, keep_fill_chunks=True)
+            return CachedRows(
+                cache,
+                self.rows_per_job(program),
+                lambda entries, chunk: lane.place(entries, chunk, out),
+            )
         if not wanted(plan.nchunks):
             return None
         files = store.files()

@@ -22,7 +22,7 @@ from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import Runtime
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
-from zarr_gpu.devices.cache import CachePart
+from zarr_gpu.devices.cache import CachePart, DeviceCache
 from zarr_gpu.devices.lanes import BatchLane
 from zarr_gpu.devices.rules import HostRule
 from zarr_gpu.devices.staging import Pipeline, Staged
@@ -58,7 +58,7 @@ class BatchDevice(Device):
         Device memory that the last read or write needed beside its result, on ``"sim"``.
     """
 
-    caches = True
+    cache_type = DeviceCache
 
     def __init__(
         self,
@@ -177,7 +177,8 @@ class BatchDevice(Device):
         lane = make_lane()
         if not isinstance(lane, BatchLane):
             raise DeviceError("a lane of another device")
-        part = lane.options.cache if source is not None else None
+        cache = lane.options.cache
+        part = cache if source is not None and isinstance(cache, CachePart) else None
         try:
             if part is not None:
                 jobs, work = self._through(part, lane, jobs, work)

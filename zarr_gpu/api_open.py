@@ -192,7 +192,8 @@ def open_array(
     >>> zarr_gpu.open_array(data, mode="r")[0]
     array([7, 7], dtype=int32)
     """
-    check_cache(get_device(device), cache)
+    device = get_device(device)  # names that are none are refused before anything is opened
+    check_cache(device, cache)
     chosen = _check_mode(mode, store)
     run_time = _run_time(config, missing)
     creates = arguments.get("shape") is not None or arguments.get("data") is not None

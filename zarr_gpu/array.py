@@ -86,10 +86,9 @@ class Array(Selectable):
         self.path = path
         self.metadata = metadata
         self.device = get_device(device)
-        if config is None or isinstance(config, Mapping):
-            config = ArrayConfig.from_dict(config or {})
-        self.config = config
-        check_cache(self.device, cache)
+        self.config = ArrayConfig.parse(config)
+        if cache is not None:
+            check_cache(self.device, cache)
         self.cache = cache
 
     @classmethod

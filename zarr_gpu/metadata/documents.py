@@ -48,6 +48,7 @@ MAX_NEW_DEPTH = 128
 _SCALARS = (str, int, float, type(None))  # a bool is an int
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _STRING = rb'"[^"]*"'
+_BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
@@ -84,7 +85,7 @@ def loads(data: bytes | bytearray | memoryview, *, key: str) -> dict[str, Any]:
     if _depth(data) > MAX_DEPTH:
         raise MetadataError(f"document {key!r} is nested deeper than {MAX_DEPTH} levels", key=key)
     try:
-        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+        value = _decoder.decode(str(data.removeprefix(_BOM), "utf-8"))
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"document {key!r} is not valid JSON: {error}", key=key) from error
     if not isinstance(value, dict):
@@ -98,7 +99,12 @@ def _depth(data: bytes) -> int:
         return 0
     if b"\\" in data:
         data = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    marks = np.frombuffer(re.sub(_STRING, b"", data.translate(None, _NO_STRUCTURE)), np.uint8)
+    # Most strings are empty by now.  Two quotes that end one string and begin the next may go too:
+    # what remains is one string.
+    structure = data.translate(None, _NO_STRUCTURE).replace(b'""', b"")
+    if b'"' in structure:
+        structure = re.sub(_STRING, b"", structure)
+    marks = np.frombuffer(structure, np.uint8)
     up = (marks == ord("[")) | (marks == ord("{"))
     down = (marks == ord("]")) | (marks == ord("}"))
     return int(np.cumsum(up.astype(np.int64) - down).max(initial=0))
@@ -111,6 +117,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [k for k, _ in pairs if k in seen or seen.add(k)]  # type: ignore[func-returns-value]
         raise ValueError(f"duplicate key {show(twice[0])}")
     return result
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object
+)  # making one costs more than a small document
 
 
 def dumps(document: Mapping[str, Any], *, key: str, indent: int | None = 2) -> bytes:

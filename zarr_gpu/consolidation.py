@@ -223,20 +223,20 @@ def consolidate(store: Store, path: str, zarr_format: int | None = None) -> Grou
     gathered: dict[str, dict[str, Json]] = {}
     if group.zarr_format == 2:
         gathered[""] = {".zattrs": group.attributes}
-    pending = [""]
-    while pending:
-        parent = pending.pop()
-        for name, member in list_members(
-            store, join(path, parent) if parent else path, group.zarr_format
-        ):
-            below = join(parent, name)
+    level = [""]
+    while level:
+        below: list[str] = []
+        paths = [join(path, parent) if parent else path for parent in level]
+        for i, name, member in list_members(store, paths, group.zarr_format):
+            node = join(level[i], name)
             if isinstance(member, GroupMetadata):
-                pending.append(below)
+                below.append(node)
             if group.zarr_format == 3:
-                gathered[below] = {"zarr.json": member.document}
+                gathered[node] = {"zarr.json": member.document}
             else:
                 kind = ".zarray" if isinstance(member, ArrayMetadata) else ".zgroup"
-                gathered[below] = {kind: member.document, ".zattrs": member.attributes}
+                gathered[node] = {kind: member.document, ".zattrs": member.attributes}
+        level = below
     if group.zarr_format == 2:
         store.put(join(path, ".zmetadata"), consolidated.write_zmetadata(gathered))
         return group

@@ -6,7 +6,7 @@ that creates and changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from zarr_gpu.array import Array
@@ -183,12 +183,18 @@ class GroupView:
 
     def children(self) -> Iterator[tuple[str, Array | Self]]:
         """(name, node) of direct members, read one after the other."""
-        if self._consolidated is not None:
-            found = self._consolidated.list_members(self.path)
-        else:
-            found = list_members(self.store, self.path, self.zarr_format)
-        for name, metadata in found:
+        for _, name, metadata in self._below([self.path]):
             yield name, self._wrap(join(self.path, name), metadata)
+
+    def _below(self, paths: Sequence[str]) -> Iterator[tuple[int, str, Metadata]]:
+        """(position in ``paths``, name, metadata) of the direct members of several groups."""
+        consolidated = self._consolidated
+        if consolidated is None:
+            yield from list_members(self.store, paths, self.zarr_format)
+            return
+        for i, path in enumerate(paths):
+            for name, metadata in consolidated.list_members(path):
+                yield i, name, metadata
 
     def members(
         self, max_depth: int | None = 0, *, use_consolidated_for_children: bool = True
@@ -214,16 +220,17 @@ class GroupView:
             start = type(self)(
                 self.store, self.path, self.metadata, device=self.device, config=self.config
             )
-        level: list[tuple[str, Self]] = [("", start)]
         found: list[tuple[str, Array | Self]] = []
+        level = [("", start.path)]  # (path below this group, path in the store)
         depth = 0
         while level and (max_depth is None or depth <= max_depth):
-            below: list[tuple[str, Self]] = []
-            for prefix, group in level:
-                for name, node in group.children():
-                    found.append((join(prefix, name), node))
-                    if isinstance(node, GroupView):
-                        below.append((join(prefix, name), node))
+            below: list[tuple[str, str]] = []
+            for i, name, metadata in start._below([path for _, path in level]):
+                prefix, path = level[i]
+                prefix, path = join(prefix, name), join(path, name)
+                found.append((prefix, start._wrap(path, metadata)))
+                if isinstance(metadata, GroupMetadata):
+                    below.append((prefix, path))
             level = below
             depth += 1
         return tuple(found)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import marshal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
@@ -28,6 +28,7 @@ from zarr_gpu.extents import ByteRequest, HostMemory
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, documents, v2, v3
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.keys import check_key, check_keys
+from zarr_gpu.storage.pool import map_ahead
 
 _MOST_PROBES = 64
 """Children looked at to find out whether a directory without a document is a group."""
@@ -336,38 +337,41 @@ def _is_key(name: str) -> bool:
 
 
 def _scan(
-    store: Store, path: str, zarr_format: int, *, attributes: bool
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(name, documents by name) of all nodes directly below a group; none for implicit groups.
+    store: Store, paths: Sequence[str], zarr_format: int, *, attributes: bool
+) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+    """(position in ``paths``, name, documents) of all nodes directly below some groups.
 
-    One get for each v3 node; one or two for each v2 node, and one for its attributes.
+    Implicit groups come without documents.  One get for each v3 node; one or two for each v2 node,
+    and one for its attributes.  Where a store gains from that, all listings are asked for at once,
+    and so are all documents of one name.
     """
-    names = _node_names(store.list_dir(path))
+    listings = map_ahead(store.list_dir, paths, store.concurrency)
+    places = [(i, name) for i, names in enumerate(listings) for name in _node_names(names)]
 
-    def get(names: list[str], document: str) -> Iterable[bytes | None]:
-        keys = [join(path, f"{name}/{document}") for name in names]
+    def get(places: list[tuple[int, str]], document: str) -> Iterable[bytes | None]:
+        keys = [join(paths[i], f"{name}/{document}") for i, name in places]
         return map(store.get, keys) if store.concurrency <= 1 else _get_all(store, keys)
 
     if zarr_format == 3:
-        for name, value in zip(names, get(names, "zarr.json"), strict=True):
+        for (i, name), value in zip(places, get(places, "zarr.json"), strict=True):
             if value is not None:
-                yield name, {"zarr.json": value}
-            elif _is_implicit(store, join(path, name)):
-                yield name, {}
+                yield i, name, {"zarr.json": value}
+            elif _is_implicit(store, join(paths[i], name)):
+                yield i, name, {}
         return
-    found: dict[str, dict[str, bytes]] = {}
+    found: dict[tuple[int, str], dict[str, bytes]] = {}
     for document in (".zarray", ".zgroup"):
-        rest = [name for name in names if name not in found]
-        for name, value in zip(rest, get(rest, document), strict=True):
+        rest = [place for place in places if place not in found]
+        for place, value in zip(rest, get(rest, document), strict=True):
             if value is not None:
-                found[name] = {document: value}
-    names = sorted(found)
+                found[place] = {document: value}
+    places = sorted(found)
     if attributes:
-        for name, value in zip(names, get(names, ".zattrs"), strict=True):
+        for place, value in zip(places, get(places, ".zattrs"), strict=True):
             if value is not None:
-                found[name][".zattrs"] = value
-    for name in names:
-        yield name, found[name]
+                found[place][".zattrs"] = value
+    for i, name in places:
+        yield i, name, found[i, name]
 
 
 def list_kinds(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str, Kind]]:
@@ -375,25 +379,29 @@ def list_kinds(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str,
 
     Documents that cannot be read make a node "broken" here, and an error only when it is opened.
     """
-    for name, found in _scan(store, path, zarr_format, attributes=False):
+    for _, name, found in _scan(store, [path], zarr_format, attributes=False):
         if "zarr.json" in found:
             yield name, _kind_of(found["zarr.json"])
         else:
             yield name, "array" if ".zarray" in found else "group"
 
 
-def list_members(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str, Metadata]]:
-    """(name, metadata) of every node directly below a group, sorted by name.
+def list_members(
+    store: Store, paths: Sequence[str], zarr_format: int
+) -> Iterator[tuple[int, str, Metadata]]:
+    """(position in ``paths``, name, metadata) of every node directly below some groups.
+
+    In the order of ``paths``, then of names.
 
     Raises
     ------
     MetadataError
         A document is invalid.
     """
-    for name, found in _scan(store, path, zarr_format, attributes=True):
-        metadata = _parse_stored(found, join(path, name)) if found else v3.build_group()
+    for i, name, found in _scan(store, paths, zarr_format, attributes=True):
+        metadata = _parse_stored(found, join(paths[i], name)) if found else v3.build_group()
         if metadata is not None:
-            yield name, metadata
+            yield i, name, metadata
 
 
 # ------------------------------------------------------------------------------------- writing

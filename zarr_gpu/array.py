@@ -13,7 +13,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,8 @@ from zarr_gpu.codecs.base import ArrayToArray, ArrayToBytes, BytesToBytes, Codec
 from zarr_gpu.codecs.chain import make_codecs
 from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import ArrayConfig
-from zarr_gpu.devices import Device, get_device
-from zarr_gpu.devices.cache import DeviceCache
-from zarr_gpu.errors import DeviceError, MetadataError, ReadOnlyError, SelectionError
+from zarr_gpu.devices import Device, check_cache, get_device
+from zarr_gpu.errors import MetadataError, ReadOnlyError, SelectionError
 from zarr_gpu.layout import Layout, compile_layout
 from zarr_gpu.metadata import ArrayMetadata, v2, v3
 from zarr_gpu.nodes import change_attributes, read_array_metadata, write_documents
@@ -35,7 +34,10 @@ from zarr_gpu.selecting import Selectable, as_values
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike, open_store
 
-__all__ = ["Array", "check_cache"]
+if TYPE_CHECKING:
+    from zarr_gpu.devices.cache import DeviceCache
+
+__all__ = ["Array"]
 
 Shape = tuple[int, ...]
 
@@ -498,17 +500,6 @@ def _rebuild(
     store: Store, path: str, metadata: ArrayMetadata, device: str, config: ArrayConfig
 ) -> Array:
     return Array(store, path, metadata, device=device, config=config)
-
-
-def check_cache(device: Device, cache: DeviceCache | None) -> None:
-    """Raise DeviceError where the device has no use for a cache."""
-    if cache is not None and not isinstance(cache, DeviceCache):
-        raise TypeError(f"cache must be a DeviceCache, not {type(cache).__name__}")
-    if cache is not None and not device.caches:
-        raise DeviceError(
-            f"device {device.name!r} cannot use a cache: a DeviceCache keeps chunks in the memory "
-            "of a GPU; what a CPU reads again is in the system's page cache"
-        )
 
 
 def _after_serializer(codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:

@@ -215,20 +215,20 @@ class GroupView:
         """
         if max_depth is not None and max_depth < 0:
             raise MetadataError(f"max_depth must be None or at least 0, got {max_depth}")
-        start = self
         if not use_consolidated_for_children and self._consolidated is not None:
-            start = type(self)(
+            plain = type(self)(
                 self.store, self.path, self.metadata, device=self.device, config=self.config
             )
+            return plain.members(max_depth)
         found: list[tuple[str, Array | Self]] = []
-        level = [("", start.path)]  # (path below this group, path in the store)
+        level = [("", self.path)]  # (path below this group, path in the store)
         depth = 0
         while level and (max_depth is None or depth <= max_depth):
             below: list[tuple[str, str]] = []
-            for i, name, metadata in start._below([path for _, path in level]):
+            for i, name, metadata in self._below([path for _, path in level]):
                 prefix, path = level[i]
                 prefix, path = join(prefix, name), join(path, name)
-                found.append((prefix, start._wrap(path, metadata)))
+                found.append((prefix, self._wrap(path, metadata)))
                 if isinstance(metadata, GroupMetadata):
                     below.append((prefix, path))
             level = below

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device
 from zarr_gpu.errors import DeviceError
 
-__all__ = ["Device", "get_device"]
+if TYPE_CHECKING:
+    from zarr_gpu.devices.cache import DeviceCache
+
+__all__ = ["Device", "check_cache", "get_device"]
 
 _devices: dict[str, Device] = {}
 
@@ -69,3 +73,18 @@ def _make(name: str) -> Device:
     raise DeviceError(
         f"there is no device {name!r}; there are 'auto', 'cpu', 'cuda', 'cuda:N' and 'sim'"
     )
+
+
+def check_cache(device: Device, cache: DeviceCache | None) -> None:
+    """Raise DeviceError where the device has no use for a cache."""
+    if cache is None:
+        return
+    from zarr_gpu.devices.cache import DeviceCache
+
+    if not isinstance(cache, DeviceCache):
+        raise TypeError(f"cache must be a DeviceCache, not {type(cache).__name__}")
+    if not device.caches:
+        raise DeviceError(
+            f"device {device.name!r} cannot use a cache: a DeviceCache keeps chunks in the memory "
+            "of a GPU; what a CPU reads again is in the system's page cache"
+        )

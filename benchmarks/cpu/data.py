@@ -17,7 +17,8 @@ Array = npt.NDArray[np.generic]
 class Scale:
     """How large everything is; ``edge`` items is the cube that most workloads read."""
 
-    edge: int  # a multiple of 64 chunks' worth: chunks are a fixed part of it
+    edge: int
+    coarse: int  # chunks are so many times as large a part of it
     crops: int
     planes: int
     points: int
@@ -30,8 +31,8 @@ class Scale:
     items: int  # of each append
 
 
-FULL = Scale(512, 200, 300, 100_000, 160, 60, 100, 10, 100, 100, 5000)
-QUICK = Scale(64, 4, 4, 500, 20, 3, 3, 2, 3, 4, 500)
+FULL = Scale(512, 1, 200, 300, 100_000, 160, 60, 100, 10, 100, 100, 5000)
+QUICK = Scale(64, 2, 4, 4, 500, 20, 3, 3, 2, 3, 4, 500)
 
 
 def _smooth(

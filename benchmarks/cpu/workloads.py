@@ -12,7 +12,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,7 +22,15 @@ from benchmarks.cpu import data
 from benchmarks.cpu.data import Scale
 from benchmarks.cpu.engines import OURS, Layout, Work
 
-made = cache(lambda function, *arguments: function(*arguments))  # data are made once in a process
+
+@cache
+def load(make: Callable[[int], Any], size: int, folder: Path) -> Any:
+    """What ``make(size)`` gives, mapped from a file in ``folder``: made once for all processes."""
+    file = folder / f"{make.__name__}-{size}.npy"
+    if not file.exists():
+        np.save(folder / "new.npy", make(size))
+        (folder / "new.npy").rename(file)
+    return np.load(file, mmap_mode="r")
 
 
 def digest(results: Iterable[Any]) -> int:
@@ -52,17 +60,22 @@ class Workload:
 
     def __init__(self, scale: Scale, folder: Path, scratch: Path) -> None:
         self.scale = scale
+        self.folder = folder
         self.path = str(folder / (self.stored or self.name))
         self.target = str(scratch / f"{self.name}-{os.getpid()}")
+
+    def load(self, make: Callable[[int], Any], size: int) -> Any:
+        return load(make, size, self.folder)
 
     @property
     def values(self) -> Any:
         """The array as NumPy has it."""
-        return made(data.microscopy, self.scale.edge)
+        return self.load(data.microscopy, self.scale.edge)
 
     def layout(self) -> Layout:
         shape = self.values.shape
-        chunks = tuple(n // parts for n, parts in zip(shape, self.edges, strict=True))
+        coarse = self.scale.coarse
+        chunks = tuple(n * coarse // parts for n, parts in zip(shape, self.edges, strict=True))
         shards = None if self.shards is None else tuple(n // self.shards for n in shape)
         return Layout(shape, chunks, self.dtype, self.codec, self.zarr_format, shards)
 
@@ -97,7 +110,7 @@ class ReadZstd(Workload):
 
     @property
     def values(self) -> Any:
-        return made(data.weather, self.scale.edge)
+        return self.load(data.weather, self.scale.edge)
 
     def layout(self) -> Layout:
         shape = self.values.shape
@@ -126,7 +139,7 @@ class ReadTiny(Workload):
     @property
     def values(self) -> Any:
         half = self.scale.edge // 2
-        return made(data.labels, half)
+        return self.load(data.labels, half)
 
 
 class ReadGzip(Workload):
@@ -135,7 +148,7 @@ class ReadGzip(Workload):
 
     @property
     def values(self) -> Any:
-        return made(data.microscopy, self.scale.edge)[: self.scale.edge // 2]
+        return self.load(data.microscopy, self.scale.edge)[: self.scale.edge // 2]
 
     edges = (4, 8, 8)
 
@@ -216,7 +229,7 @@ class Orthogonal(Workload):
 
     @property
     def values(self) -> Any:
-        return made(data.labels, self.scale.edge)
+        return self.load(data.labels, self.scale.edge)
 
     @property
     def nbytes(self) -> int:
@@ -347,12 +360,17 @@ class Write(Workload):
 
     name, title, writes = "write-blosc", "write all, v2 blosc-lz4, uint16, 64^3 chunks", True
 
+    @cached_property
+    def source(self) -> Any:
+        """The values in memory."""
+        return np.array(self.values)
+
     def prepare(self, engine: Any) -> None:
-        pass
+        self.values  # noqa: B018  makes the file, before workers look for it
 
     def start(self, engine: Any) -> list[Work]:
         self.finish()
-        return [engine.write_new(self.target, self.layout(), self.values)]
+        return [engine.write_new(self.target, self.layout(), self.source)]
 
     def outcome(self, results: list[Any]) -> int:
         from benchmarks.cpu.engines import ENGINES
@@ -372,7 +390,7 @@ class Unaligned(Write):
 
     @property
     def values(self) -> Any:
-        return made(data.microscopy, self.scale.edge // 2)
+        return self.load(data.microscopy, self.scale.edge // 2)
 
     @property
     def nbytes(self) -> int:
@@ -410,7 +428,7 @@ class Append(Write):
 
     @property
     def values(self) -> Any:
-        return made(data.series, self.scale.appends * self.scale.items)
+        return self.load(data.series, self.scale.appends * self.scale.items)
 
     def layout(self) -> Layout:
         return Layout((0,), (65536,), "i8", "blosc-lz4")
@@ -418,7 +436,7 @@ class Append(Write):
     def start(self, engine: Any) -> list[Work]:
         self.finish()
         array = engine.create(self.target, self.layout())
-        calls: list[Work] = engine.append(array, np.split(self.values, self.scale.appends))
+        calls: list[Work] = engine.append(array, np.split(self.source, self.scale.appends))
         return calls
 
 

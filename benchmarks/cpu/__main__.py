@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.cpu import tables
-from benchmarks.cpu.data import FULL, QUICK
+from benchmarks.cpu.data import SCALES
 from benchmarks.cpu.driver import run_all
 from benchmarks.cpu.engines import ENGINES, OURS
 from benchmarks.cpu.workloads import IMPORT, WORKLOADS
@@ -33,7 +33,9 @@ def parse() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = [*WORKLOADS, IMPORT]
-    parser.add_argument("--quick", action="store_true", help="tiny arrays; times mean nothing")
+    parser.add_argument("--scale", choices=list(SCALES), default="full")
+    parser.add_argument("--quick", action="store_const", const="quick", dest="scale",
+                        help="tiny arrays; times mean nothing")  # fmt: skip
     parser.add_argument("--workloads", nargs="+", choices=names, default=names, metavar="NAME")
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), metavar="NAME",
                         help="those that are installed, by default")  # fmt: skip
@@ -65,13 +67,13 @@ def main() -> None:
     base = arguments.scratch or (memory if memory.is_dir() else None)
     scratch = Path(tempfile.mkdtemp(prefix="zarr-benchmark-", dir=base))
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="zarr-benchmark-data-"))
-    folder = folder / ("quick" if arguments.quick else "full")
+    folder = folder / arguments.scale
     folder.mkdir(parents=True, exist_ok=True)
     try:
         found = run_all(
             arguments.workloads,
             engines,
-            QUICK if arguments.quick else FULL,
+            SCALES[arguments.scale],
             folder,
             scratch,
             rounds=arguments.rounds,
@@ -86,7 +88,7 @@ def main() -> None:
         "machine": machine(),
         "versions": versions(*PACKAGES),
         "rounds": arguments.rounds,
-        "quick": arguments.quick,
+        "scale": arguments.scale,
         "engines": engines,
         "workloads": found,
     }

@@ -32,7 +32,9 @@ class Scale:
 
 
 FULL = Scale(512, 1, 200, 300, 100_000, 160, 60, 100, 10, 100, 100, 5000)
+HALF = Scale(256, 2, 100, 150, 25_000, 80, 30, 100, 10, 100, 100, 5000)
 QUICK = Scale(64, 2, 4, 4, 500, 20, 3, 3, 2, 3, 4, 500)
+SCALES = {"full": FULL, "half": HALF, "quick": QUICK}
 
 
 def _smooth(

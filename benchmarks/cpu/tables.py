@@ -86,6 +86,7 @@ def markdown(report: Report) -> str:
         *ratio_table(report),
         "",
         f"- Command: `{report['command']}`",
+        f"- Scale: {report['scale']}; titles tell the sizes of scale full, chunks are the same",
         f"- Machine: {facts}",
         f"- Versions: {versions}",
         *(f"- {name}: {ENGINES[name].settings}" for name in report["engines"]),

@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
 import numpy as np
@@ -138,9 +139,50 @@ def dumps(document: Mapping[str, Any], *, key: str, indent: int | None = 2) -> b
     b'{\n  "zarr_format": 2\n}'
     """
     try:
+        if indent:
+            with suppress(_Unusual):
+                return _indented(document, "\n", " " * indent).encode()
         return json.dumps(document, indent=indent).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise MetadataError(f"document {key!r} cannot be written: {error}", key=key) from error
+
+
+class _Unusual(Exception):  # noqa: N818  no error
+    """A value of another type than those that parsing yields."""
+
+
+def _indented(value: Any, start: str, indent: str) -> str:
+    """As ``json.dumps`` with an indentation, which takes much longer.
+
+    ``start`` is a line break and the indentation of the line that ``value`` stands on.
+    """
+    kind = type(value)
+    if kind is str:
+        return _quote(value)
+    if kind is int:
+        return repr(value)
+    if kind is dict:
+        if not value:
+            return "{}"
+        below = start + indent
+        parts = []
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _Unusual
+            parts.append(f"{_quote(key)}: {_indented(item, below, indent)}")
+        return f"{{{below}{f',{below}'.join(parts)}{start}}}"
+    if kind is list:
+        if not value:
+            return "[]"
+        below = start + indent
+        parts = [_indented(item, below, indent) for item in value]
+        return f"[{below}{f',{below}'.join(parts)}{start}]"
+    if value is None or kind is bool or kind is float:
+        return json.dumps(value) if kind is float else _WORDS[value]
+    raise _Unusual
+
+
+_WORDS = {None: "null", True: "true", False: "false"}
 
 
 def check_json(value: Any, what: str) -> None:

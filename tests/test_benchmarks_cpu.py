@@ -119,6 +119,22 @@ def test_ratios_are_those_to_the_fastest_other(tmp_path):
     ]
 
 
+def test_the_table_of_a_page_is_replaced(report, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text((ROOT / "docs" / "performance.md").read_text())
+    for _ in range(2):
+        tables.insert(report[0], page)
+    text = page.read_text()
+    before, _, rest = text.partition(tables.BEGIN)
+    inside, _, after = rest.partition(tables.END)
+    assert inside.count("\n| crops |") == 1
+    assert before + tables.BEGIN in (ROOT / "docs" / "performance.md").read_text()
+    assert (ROOT / "docs" / "performance.md").read_text().endswith(tables.END + after)
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="marks"):
+        tables.insert(report[0], page)
+
+
 def test_summary_takes_medians_of_calls_before_percentiles():
     runs = [{"laps": [1.0, 5.0], "cpu": 1.0, "growth": 8}] * 2
     runs += [{"laps": [9.0, 9.0], "cpu": 3.0, "growth": 9}]

@@ -45,16 +45,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--title", default="CPU benchmark")
     parser.add_argument("--folder", type=Path, help="data (3 GB), kept; else made and removed")
     parser.add_argument("--scratch", type=Path, help="where writes go (0.6 GB); a disk in memory")
-    parser.add_argument("--tables", type=Path, metavar="JSON", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--tables", type=Path, metavar="JSON", help="run nothing, use these results"
+    )
+    parser.add_argument("--page", type=Path, metavar="FILE",
+                        help="put the table into this page, such as docs/performance.md")  # fmt: skip
     return parser.parse_args()
+
+
+def tell(report: tables.Report, out: Path, page: Path | None) -> None:
+    """Print the table and write the files."""
+    print(*tables.ratio_table(report), sep="\n")
+    print(*tables.publish(report, out), sep="\n")
+    if page is not None:
+        tables.insert(report, page)
+        print(page)
 
 
 def main() -> None:
     arguments = parse()
     out: Path = arguments.out.with_suffix("") if arguments.out.suffix else arguments.out
     if arguments.tables is not None:
-        report = json.loads(arguments.tables.read_text())
-        print(*tables.publish(report, out), sep="\n")
+        tell(json.loads(arguments.tables.read_text()), out, arguments.page)
         return
     available = [name for name, engine in ENGINES.items() if engine.available()]
     engines = arguments.engines or available
@@ -92,9 +104,7 @@ def main() -> None:
         "engines": engines,
         "workloads": found,
     }
-    print()
-    print(*tables.ratio_table(report), sep="\n")
-    print(*tables.publish(report, out), sep="\n")
+    tell(report, out, arguments.page)
     if any("error" in row for w in found.values() for row in w["engines"].values()):
         sys.exit("an engine failed; see above")
 

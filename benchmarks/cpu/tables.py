@@ -99,6 +99,27 @@ def markdown(report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+BEGIN, END = "<!-- table of results: begin -->", "<!-- table of results: end -->"
+
+
+def insert(report: Report, page: Path) -> None:
+    """Put the table of ratios between the two marks of a page, in place of what is there."""
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"{page} has not the marks {BEGIN} and {END}")
+    machine, versions = report["machine"], report["versions"]
+    lines = [
+        f"{report['title']}: {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+        f"scale {report['scale']}, {report['rounds']} rounds; "
+        + ", ".join(f"{name} {value}" for name, value in versions.items())
+        + ".",
+        "",
+        *ratio_table(report),
+    ]
+    page.write_text("\n".join([before + BEGIN, *lines, END]) + after)
+
+
 def plot(report: Report, path: Path) -> None:
     """Ratios as a picture.  Raises ImportError without Matplotlib."""
     import matplotlib as mpl

@@ -48,8 +48,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--tables", type=Path, metavar="JSON", help="run nothing, use these results"
     )
-    parser.add_argument("--page", type=Path, metavar="FILE",
-                        help="put the table into this page, such as docs/performance.md")  # fmt: skip
+    parser.add_argument("--page", type=Path, metavar="FILE", help="put the table into this page")
     return parser.parse_args()
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.cpu.base import Workload
 from benchmarks.cpu.data import Scale
 from benchmarks.cpu.engines import ENGINES, Unsupported
-from benchmarks.cpu.workloads import WORKLOADS, Workload
+from benchmarks.cpu.workloads import WORKLOADS
 
 _STATUS = Path("/proc/self/status")
 

@@ -187,6 +187,20 @@ def test_slow_stores_are_asked_once_for_each_level(zarr_format):
     assert [n for n in store.rounds if n != "list"] == ["fetch 4", *fetches, *opened]
 
 
+def test_drawing_asks_slow_stores_once_for_each_group(zarr_format):
+    store = Slow(hierarchy(zarr_format))
+    name = "zarr.json" if zarr_format == 3 else ".zarray"
+    store.items[f"g0/a1/{name}"] = b'{"zarr_format": 3, "node_type": "array"}'
+    root = zarr_gpu.open_group(store, mode="r+")
+    store.rounds.clear()
+    drawn = repr(root.tree()).splitlines()
+    assert len(drawn) == 1 + 18
+    assert drawn[2].endswith("a0 (10,) float32")
+    assert "a1 (cannot be opened: " in drawn[3]
+    assert Counter(store.rounds)["list"] == 7
+    assert len(store.rounds) - 7 <= (1 + 3) * (1 if zarr_format == 3 else 3)
+
+
 def test_slow_stores_are_asked_once_for_a_node(zarr_format):
     store = Slow(hierarchy(zarr_format))
     assert zarr_gpu.open_array(store, path="g1/a2", mode="r+").shape == (12,)

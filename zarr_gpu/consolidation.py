@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from zarr_gpu.errors import MetadataError, NodeNotFoundError
+from zarr_gpu.errors import MetadataError, NodeNotFoundError, ZarrError
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, consolidated, documents, v3
 from zarr_gpu.nodes import (
     Kind,
@@ -152,6 +152,17 @@ class Consolidated:
     def list_members(self, path: str) -> Iterator[tuple[str, Metadata]]:
         """(name, metadata) of the members of the group at ``path``."""
         return iter(self._index.members(self._below(path), path))
+
+    def list_outcomes(self, path: str) -> Iterator[tuple[str, Metadata | ZarrError]]:
+        """(name, metadata, or what is wrong with them) of the members of the group at ``path``."""
+        for name, _ in self.list_kinds(path):
+            try:
+                metadata = self.read(join(path, name))
+            except ZarrError as error:
+                yield name, error
+            else:
+                if metadata is not None:
+                    yield name, metadata
 
 
 def open_consolidated_metadata(

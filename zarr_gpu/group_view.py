@@ -31,6 +31,7 @@ from zarr_gpu.nodes import (
     join,
     list_kinds,
     list_members,
+    list_outcomes,
     read_group_metadata,
     read_implicit,
     read_node,
@@ -300,19 +301,21 @@ class GroupView:
             Most members that are drawn.
         """
 
-        def list_below(group: Self) -> Iterator[tuple[str, Self | None, str]]:
-            for name, kind in group.kinds():
-                if kind == "group":
-                    yield name, group.get_group(name), ""
-                    continue
-                try:
-                    array = group.get_array(name)
-                except ZarrError as error:
-                    yield name, None, f" (cannot be opened: {error})"
+        def list_below(path: str) -> Iterator[tuple[str, str | None, str]]:
+            for name, found in self._outcomes(path):
+                if isinstance(found, GroupMetadata):
+                    yield name, join(path, name), ""
+                elif isinstance(found, ArrayMetadata):
+                    yield name, None, f" {found.shape} {found.dtype.numpy}"
                 else:
-                    yield name, None, f" {array.shape} {array.dtype}"
+                    yield name, None, f" (cannot be opened: {found})"
 
-        return draw_tree(self.name, self, list_below, level=level, max_nodes=max_nodes)
+        return draw_tree(self.name, self.path, list_below, level=level, max_nodes=max_nodes)
+
+    def _outcomes(self, path: str) -> Iterator[tuple[str, Metadata | ZarrError]]:
+        if self._consolidated is not None:
+            return self._consolidated.list_outcomes(path)
+        return list_outcomes(self.store, path, self.zarr_format)
 
     def _facts(self) -> list[tuple[str, str]]:
         return [

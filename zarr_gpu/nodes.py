@@ -23,6 +23,7 @@ from zarr_gpu.errors import (
     InvalidKeyError,
     NodeNotFoundError,
     ReadOnlyError,
+    ZarrError,
 )
 from zarr_gpu.extents import ByteRequest, HostMemory
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, documents, v2, v3
@@ -49,6 +50,7 @@ __all__ = [
     "join",
     "list_kinds",
     "list_members",
+    "list_outcomes",
     "parse_node",
     "read_array_metadata",
     "read_group_metadata",
@@ -402,6 +404,20 @@ def list_members(
         metadata = _parse_stored(found, join(paths[i], name)) if found else v3.build_group()
         if metadata is not None:
             yield i, name, metadata
+
+
+def list_outcomes(
+    store: Store, path: str, zarr_format: int
+) -> Iterator[tuple[str, Metadata | ZarrError]]:
+    """(name, metadata, or what is wrong with them) of every node directly below a group."""
+    for _, name, found in _scan(store, [path], zarr_format, attributes=True):
+        try:
+            metadata = _parse_stored(found, join(path, name)) if found else v3.build_group()
+        except ZarrError as error:
+            yield name, error
+        else:
+            if metadata is not None:
+                yield name, metadata
 
 
 # ------------------------------------------------------------------------------------- writing

@@ -110,10 +110,9 @@ def insert(report: Report, page: Path) -> None:
         raise ValueError(f"{page} has not the marks {BEGIN} and {END}")
     machine, versions = report["machine"], report["versions"]
     lines = [
-        f"{report['title']}: {machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
-        f"scale {report['scale']}, {report['rounds']} rounds; "
-        + ", ".join(f"{name} {value}" for name, value in versions.items())
-        + ".",
+        f"{report['title']}: scale {report['scale']}, {report['rounds']} rounds,",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']};",
+        ", ".join(f"{name} {value}" for name, value in versions.items()) + ".",
         "",
         *ratio_table(report),
     ]
@@ -145,6 +144,7 @@ def plot(report: Report, path: Path) -> None:
     axes.set_xscale("log")
     axes.set_yticks(range(len(named)), [name for name, _ in named])
     axes.invert_yaxis()
+    axes.set_axisbelow(True)
     axes.grid(axis="x", which="both", color="0.9")
     axes.set_xlabel("time, as a multiple of the fastest other implementation (less is better)")
     axes.legend(loc="lower right", fontsize="small")

@@ -36,6 +36,9 @@ SLOW = {
     "zarrs",
 }
 
+UNNEEDED = ["api", "cli", "hierarchy", "storage.fsspec", "storage.wrappers", "storage.zip"]
+"""Our own modules that reading a local array has no use for."""
+
 HIDE = """
 import importlib.abc, sys
 class Hide(importlib.abc.MetaPathFinder):
@@ -69,6 +72,30 @@ def test_import_loads_nothing_slow() -> None:
     loaded = modules_after("import zarr_gpu") - modules_after("import numpy")
     assert "zarr_gpu" in loaded
     assert loaded & SLOW == set()
+
+
+def test_reading_an_array_loads_what_it_needs(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.zarr")
+    done = python(f"""
+import zarr_gpu
+z = zarr_gpu.create_array({path!r}, shape=4, dtype="i2", compressors={{"name": "blosc"}})
+z[...] = 1
+""")
+    assert done.returncode == 0, done.stderr
+    code = f"""
+import numpy
+before = set(sys.modules)
+import zarr_gpu
+assert zarr_gpu.open_array({path!r}, mode="r")[1] == 1
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    done = python(f"import json, sys\n{code}")
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout))
+    assert "zarr_gpu.codecs.blosc" in loaded
+    # Its C library is found without importing numcodecs, which costs as much as NumPy.
+    assert {name.partition(".")[0] for name in loaded} & (SLOW | {"html", "importlib"}) == set()
+    assert loaded & {f"zarr_gpu.{name}" for name in UNNEEDED} == set()
 
 
 def test_import_of_the_command_line_loads_nothing_slow() -> None:

@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zarr_gpu.errors import MetadataError
 from zarr_gpu.metadata.documents import (
@@ -105,6 +107,40 @@ def test_layout_is_that_of_zarr_python():
     value = {"b": [1, 2], "a": {}, "é": [], "n": None}
     assert dumps(value, key="k") == json.dumps(value, indent=2).encode()
     assert dumps(value, key="k", indent=None) == json.dumps(value).encode()
+
+
+JSON = st.dictionaries(
+    st.text(max_size=5),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner),
+        max_leaves=12,
+    ),
+)
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": (1, [2], ()), "b": {"c": [{}]}},
+        {"a": {1: 2, None: 3, False: 4, 1.5: 5}},
+        {"a": Text("b"), Text("c"): 1},
+        {"a": np.float64(1.5)},
+        {"a": [1e300, -0.0, 5e-324, float("nan"), float("inf"), True, False, None, 10**30]},
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 0, 1, 2, 4])
+def test_layout_of_rarer_values(value, indent):
+    assert dumps(value, key="k", indent=indent) == json.dumps(value, indent=indent).encode()
+
+
+@given(JSON, st.integers(1, 4))
+def test_layout_of_any_value(value, indent):
+    assert dumps(value, key="k", indent=indent) == json.dumps(value, indent=indent).encode()
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,9 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = frozenset(["codecs", "errors", "storage"])
+_OPENING = ("group", "open", "open_array", "open_consolidated", "open_group", "open_like")
 _ELSEWHERE = {
+    **dict.fromkeys(_OPENING, "api_open"),
     "Array": "array",
     "ArrayConfig": "config",
     "ChunkCache": "devices.chunk_cache",

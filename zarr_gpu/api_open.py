@@ -18,12 +18,12 @@ Imports ``api_create``, ``group`` and below; see ``api``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from zarr_gpu.api_create import Config, DeviceLike, Options, create, create_group, locate
-from zarr_gpu.array import Array, check_cache
+from zarr_gpu.array import Array
 from zarr_gpu.config import ArrayConfig
-from zarr_gpu.devices import get_device
+from zarr_gpu.devices import check_cache, get_device
 from zarr_gpu.errors import ContainsArrayError, ContainsGroupError, MetadataError, NodeNotFoundError
 from zarr_gpu.group import Group, make_group
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata
@@ -35,9 +35,11 @@ from zarr_gpu.nodes import (
     where,
 )
 from zarr_gpu.older_arguments import warn_of_ignored
-from zarr_gpu.selecting import Cache
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike
+
+if TYPE_CHECKING:
+    from zarr_gpu.devices import Cache
 
 __all__ = ["group", "open", "open_array", "open_consolidated", "open_group", "open_like"]
 
@@ -193,7 +195,8 @@ def open_array(
     >>> zarr_gpu.open_array(data, mode="r")[0]
     array([7, 7], dtype=int32)
     """
-    check_cache(get_device(device), cache)
+    device = get_device(device)  # names that are none are refused before anything is opened
+    check_cache(device, cache)
     chosen = _check_mode(mode, store)
     run_time = _run_time(config, missing)
     creates = arguments.get("shape") is not None or arguments.get("data") is not None

@@ -13,7 +13,7 @@ import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -24,19 +24,20 @@ from zarr_gpu.codecs.base import ArrayToArray, ArrayToBytes, BytesToBytes, Codec
 from zarr_gpu.codecs.chain import make_codecs
 from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import ArrayConfig
-from zarr_gpu.devices import Device, get_device
-from zarr_gpu.devices.cache import DeviceCache
-from zarr_gpu.devices.chunk_cache import ChunkCache
-from zarr_gpu.errors import DeviceError, MetadataError, ReadOnlyError, SelectionError
+from zarr_gpu.devices import Device, check_cache, get_device
+from zarr_gpu.errors import MetadataError, ReadOnlyError, SelectionError
 from zarr_gpu.layout import Layout, compile_layout
 from zarr_gpu.metadata import ArrayMetadata, v2, v3
 from zarr_gpu.nodes import change_attributes, read_array_metadata, write_documents
 from zarr_gpu.select import select_basic
-from zarr_gpu.selecting import Cache, Selectable, as_values
+from zarr_gpu.selecting import Selectable, as_values
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.opening import StoreLike, open_store
 
-__all__ = ["Array", "check_cache"]
+if TYPE_CHECKING:
+    from zarr_gpu.devices import Cache
+
+__all__ = ["Array"]
 
 Shape = tuple[int, ...]
 
@@ -87,10 +88,9 @@ class Array(Selectable):
         self.path = path
         self.metadata = metadata
         self.device = get_device(device)
-        if config is None or isinstance(config, Mapping):
-            config = ArrayConfig.from_dict(config or {})
-        self.config = config
-        check_cache(self.device, cache)
+        self.config = ArrayConfig.parse(config)
+        if cache is not None:
+            check_cache(self.device, cache)
         self.cache = cache
 
     @classmethod
@@ -400,7 +400,7 @@ class Array(Selectable):
     def to(self, device: str | Device) -> Array:
         """The same array, decoded on another device; without a cache that this cannot use."""
         device = get_device(device)
-        return self._again(device=device, cache=self.cache if fits(device, self.cache) else None)
+        return self._again(device=device, cache=self.cache if device.uses(self.cache) else None)
 
     def _again(self, **changes: Any) -> Array:
         kept = {"device": self.device, "config": self.config, "cache": self.cache}
@@ -500,22 +500,6 @@ def _rebuild(
     store: Store, path: str, metadata: ArrayMetadata, device: str, config: ArrayConfig
 ) -> Array:
     return Array(store, path, metadata, device=device, config=config)
-
-
-def check_cache(device: Device, cache: Cache | None) -> None:
-    """Raise DeviceError where the device has no use for a cache."""
-    if cache is not None and not isinstance(cache, ChunkCache | DeviceCache):
-        raise TypeError(f"cache must be a ChunkCache or a DeviceCache, not {type(cache).__name__}")
-    if cache is not None and not fits(device, cache):
-        raise DeviceError(
-            f"device {device.name!r} cannot use a {type(cache).__name__}: a DeviceCache keeps "
-            "encoded chunks in the memory of a GPU, a ChunkCache decoded ones for the CPU"
-        )
-
-
-def fits(device: Device, cache: Cache | None) -> bool:
-    """Whether the device can use a cache."""
-    return device.cache_type is not None and isinstance(cache, device.cache_type)
 
 
 def _after_serializer(codecs: tuple[Codec, ...]) -> tuple[Codec, ...]:

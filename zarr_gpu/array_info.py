@@ -5,7 +5,6 @@ Imports nothing of ours; called by ``array``.
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,8 @@ class ArrayInfo:
 
     def to_html(self) -> str:
         """The facts as an HTML table."""
+        import html  # its table of entities is large
+
         rows = "".join(
             f'<tr><th style="text-align:left">{html.escape(label)}</th>'
             f'<td style="text-align:left">{html.escape(value)}</td></tr>'

@@ -202,6 +202,7 @@ class Config:
         self._values: dict[str, Any] | None = None  # in force for the process; None: to be read
         self._base: dict[str, Any] = {}
         self._changes: list[tuple[weakref.ref[_Change], dict[str, Any]]] = []
+        self._array: tuple[dict[str, Any], ArrayConfig] | None = None
 
     def _load(self) -> dict[str, Any]:
         with self._lock:
@@ -282,6 +283,16 @@ class Config:
             self._values = None
             self._changes = []
 
+    def array_config(self) -> ArrayConfig:
+        """What the settings ``array.*`` amount to; made anew only when settings have changed."""
+        known = self._array
+        if known is None or known[0] is not self._values or _local.get() is not None:
+            values = self._values or self._load()  # replaced as a whole at every change
+            known = values, ArrayConfig.from_dict({})
+            if _local.get() is None:
+                self._array = known
+        return known[1]
+
     def _flat(self) -> dict[str, Any]:
         return {**(self._values or self._load()), **(_local.get() or {})}
 
@@ -361,7 +372,7 @@ class ArrayConfig:
             return value
         if value is not None and not isinstance(value, Mapping):
             raise MetadataError(f"config: an ArrayConfig or a dict is needed, got {value!r}")
-        return cls.from_dict(value or {})
+        return cls.from_dict(value) if value else config.array_config()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as a dict."""

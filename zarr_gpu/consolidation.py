@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from zarr_gpu.errors import MetadataError, NodeNotFoundError
+from zarr_gpu.errors import MetadataError, NodeNotFoundError, ZarrError
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, consolidated, documents, v3
 from zarr_gpu.nodes import (
     Kind,
+    Lately,
     Metadata,
     join,
     list_members,
@@ -28,6 +29,73 @@ __all__ = ["Consolidated", "consolidate", "open_consolidated_metadata"]
 Json = dict[str, Any]
 
 
+class _Index:
+    """The documents of all nodes below a group, and what has been worked out from them.
+
+    Paths are relative to the group.  Shared by all handles on the same documents, however often
+    they are opened: nothing here changes with what is stored.
+    """
+
+    def __init__(self, zarr_format: int, found: dict[str, dict[str, Json]]) -> None:
+        self.zarr_format = zarr_format
+        self.found = found
+        self._children: dict[str, list[str]] | None = None
+        self._read: dict[str, Metadata] = {}  # what has been parsed
+        self._members: dict[str, list[tuple[str, Metadata]]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Index, (self.zarr_format, self.found)
+
+    @property
+    def children(self) -> dict[str, list[str]]:
+        """Path of each group -> names of its members, sorted."""
+        if self._children is None:
+            below: dict[str, dict[str, None]] = {}
+            for path in self.found:
+                child = path
+                while child:
+                    parent, _, name = child.rpartition("/")
+                    siblings = below.get(parent)
+                    if siblings is not None:
+                        siblings[name] = None
+                        break  # whoever made this entry has made those above
+                    below[parent] = {name: None}
+                    child = parent
+            self._children = {path: sorted(names) for path, names in below.items()}
+        return self._children
+
+    def read(self, path: str, full_path: str) -> Metadata | None:
+        """The metadata of one node; ``full_path`` names it in errors."""
+        metadata = self._read.get(path)
+        if metadata is None:
+            metadata = self._parse(path, full_path)
+            if metadata is not None:
+                self._read[path] = metadata
+        return metadata
+
+    def _parse(self, path: str, full_path: str) -> Metadata | None:
+        found = self.found.get(path)
+        metadata = None if found is None else parse_node(found, full_path)
+        if metadata is None and self.zarr_format == 3 and path in self.children:
+            return v3.build_group()
+        if isinstance(metadata, GroupMetadata) and metadata.consolidated is not None:
+            # zarr-python puts an empty one into every group; it must not hide what is above.
+            return replace(metadata, consolidated=None)
+        return metadata
+
+    def members(self, path: str, full_path: str) -> list[tuple[str, Metadata]]:
+        """(name, metadata) of the members of a group."""
+        members = self._members.get(path)
+        if members is None:
+            members = []
+            for name in self.children.get(path, ()):
+                metadata = self.read(join(path, name), join(full_path, name))
+                if metadata is not None:
+                    members.append((name, metadata))
+            self._members[path] = members
+        return members
+
+
 class Consolidated:
     """The documents of all nodes below a group, shared by the handles made from it.
 
@@ -35,10 +103,8 @@ class Consolidated:
     ----------
     root
         Path of the group in its store.
-    zarr_format
-        2 or 3.
-    found
-        Path below the group -> name of the document -> document.
+    index
+        The documents.
 
     Attributes
     ----------
@@ -46,36 +112,17 @@ class Consolidated:
         Made false by the first change through one of the handles: from then on the store is asked.
     """
 
-    def __init__(self, root: str, zarr_format: int, found: dict[str, dict[str, Json]]) -> None:
+    def __init__(self, root: str, index: _Index) -> None:
         self.root = root
-        self.zarr_format = zarr_format
         self.valid = True
-        self._found = found
-        self._names: dict[str, list[str]] | None = None
-        self._read: dict[str, Metadata] = {}  # what has been parsed
+        self._index = index
 
     def _below(self, path: str) -> str:
         return path if not self.root else path[len(self.root) + 1 :]
 
-    def _children(self) -> dict[str, list[str]]:
-        """Path of each group below the root -> names of its members, sorted."""
-        if self._names is None:
-            names: dict[str, set[str]] = {}
-            for path in self._found:
-                child = path
-                while child:
-                    parent, _, name = child.rpartition("/")
-                    siblings = names.setdefault(parent, set())
-                    if name in siblings:
-                        break
-                    siblings.add(name)
-                    child = parent
-            self._names = {path: sorted(below) for path, below in names.items()}
-        return self._names
-
     def __contains__(self, path: str) -> bool:
         below = self._below(path)
-        return below in self._found or below in self._children()
+        return below in self._index.found or below in self._index.children
 
     def read(self, path: str) -> Metadata | None:
         """The metadata of the node at ``path`` (in the store); None where there is none.
@@ -85,45 +132,37 @@ class Consolidated:
         MetadataError
             Its document is invalid.
         """
-        metadata = self._read.get(path)
-        if metadata is None:
-            metadata = self._parse(path)
-            if metadata is not None:
-                self._read[path] = metadata
-        return metadata
-
-    def _parse(self, path: str) -> Metadata | None:
-        below = self._below(path)
-        found = self._found.get(below)
-        metadata = None if found is None else parse_node(found, path)
-        if metadata is None and self.zarr_format == 3 and below in self._children():
-            return v3.build_group()
-        if isinstance(metadata, GroupMetadata) and metadata.consolidated is not None:
-            # zarr-python puts an empty one into every group; it must not hide what is above.
-            return replace(metadata, consolidated=None)
-        return metadata
+        return self._index.read(self._below(path), path)
 
     def list_kinds(self, path: str) -> Iterator[tuple[str, Kind]]:
         """(name, kind) of the members of the group at ``path``."""
         below = self._below(path)
-        for name in self._children().get(below, ()):
-            found = self._found.get(join(below, name), {})
+        for name in self._index.children.get(below, ()):
+            found = self._index.found.get(join(below, name), {})
             kind: Kind = "group"
             if "zarr.json" in found:
                 claimed = found["zarr.json"].get("node_type")
                 kind = claimed if claimed in ("array", "group") else "broken"
             elif ".zarray" in found:
                 kind = "array"
-            elif ".zgroup" not in found and self.zarr_format == 2:
+            elif ".zgroup" not in found and self._index.zarr_format == 2:
                 continue
             yield name, kind
 
     def list_members(self, path: str) -> Iterator[tuple[str, Metadata]]:
         """(name, metadata) of the members of the group at ``path``."""
-        for name in self._children().get(self._below(path), ()):
-            metadata = self.read(join(path, name))
-            if metadata is not None:
-                yield name, metadata
+        return iter(self._index.members(self._below(path), path))
+
+    def list_outcomes(self, path: str) -> Iterator[tuple[str, Metadata | ZarrError]]:
+        """(name, metadata, or what is wrong with them) of the members of the group at ``path``."""
+        for name, _ in self.list_kinds(path):
+            try:
+                metadata = self.read(join(path, name))
+            except ZarrError as error:
+                yield name, error
+            else:
+                if metadata is not None:
+                    yield name, metadata
 
 
 def open_consolidated_metadata(
@@ -156,14 +195,29 @@ def open_consolidated_metadata(
         name = use_consolidated if isinstance(use_consolidated, str) else ".zmetadata"
         key = join(path, name)
         data = store.get(key)
-        found = None
         if data is not None:
-            found = consolidated.read_zmetadata(documents.loads(data, key=key), key=key)
+            return Consolidated(path, _index_zmetadata(data, key))
+        found = None
     if found is not None:
-        return Consolidated(path, metadata.zarr_format, found)
+        index = metadata.memo.get("index")
+        if index is None:
+            index = metadata.memo["index"] = _Index(3, found)
+        return Consolidated(path, index)
     if use_consolidated is not None:
         raise NodeNotFoundError(f"the group {path!r} has no consolidated metadata", key=path)
     return None
+
+
+_lately: Lately[bytes, _Index] = Lately(4 << 20)
+
+
+def _index_zmetadata(data: bytes, key: str) -> _Index:
+    index = _lately.get(data)
+    if index is None:
+        found = consolidated.read_zmetadata(documents.loads(data, key=key), key=key)
+        index = _Index(2, found)
+        _lately.put(data, index, len(data))
+    return index
 
 
 def consolidate(store: Store, path: str, zarr_format: int | None = None) -> GroupMetadata:
@@ -180,20 +234,20 @@ def consolidate(store: Store, path: str, zarr_format: int | None = None) -> Grou
     gathered: dict[str, dict[str, Json]] = {}
     if group.zarr_format == 2:
         gathered[""] = {".zattrs": group.attributes}
-    pending = [""]
-    while pending:
-        parent = pending.pop()
-        for name, member in list_members(
-            store, join(path, parent) if parent else path, group.zarr_format
-        ):
-            below = join(parent, name)
+    level = [""]
+    while level:
+        below: list[str] = []
+        paths = [join(path, parent) if parent else path for parent in level]
+        for i, name, member in list_members(store, paths, group.zarr_format):
+            node = join(level[i], name)
             if isinstance(member, GroupMetadata):
-                pending.append(below)
+                below.append(node)
             if group.zarr_format == 3:
-                gathered[below] = {"zarr.json": member.document}
+                gathered[node] = {"zarr.json": member.document}
             else:
                 kind = ".zarray" if isinstance(member, ArrayMetadata) else ".zgroup"
-                gathered[below] = {kind: member.document, ".zattrs": member.attributes}
+                gathered[node] = {kind: member.document, ".zattrs": member.attributes}
+        level = below
     if group.zarr_format == 2:
         store.put(join(path, ".zmetadata"), consolidated.write_zmetadata(gathered))
         return group

@@ -6,7 +6,7 @@ that creates and changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from zarr_gpu.array import Array
@@ -31,6 +31,7 @@ from zarr_gpu.nodes import (
     join,
     list_kinds,
     list_members,
+    list_outcomes,
     read_group_metadata,
     read_implicit,
     read_node,
@@ -183,12 +184,18 @@ class GroupView:
 
     def children(self) -> Iterator[tuple[str, Array | Self]]:
         """(name, node) of direct members, read one after the other."""
-        if self._consolidated is not None:
-            found = self._consolidated.list_members(self.path)
-        else:
-            found = list_members(self.store, self.path, self.zarr_format)
-        for name, metadata in found:
+        for _, name, metadata in self._below([self.path]):
             yield name, self._wrap(join(self.path, name), metadata)
+
+    def _below(self, paths: Sequence[str]) -> Iterator[tuple[int, str, Metadata]]:
+        """(position in ``paths``, name, metadata) of the direct members of several groups."""
+        consolidated = self._consolidated
+        if consolidated is None:
+            yield from list_members(self.store, paths, self.zarr_format)
+            return
+        for i, path in enumerate(paths):
+            for name, metadata in consolidated.list_members(path):
+                yield i, name, metadata
 
     def members(
         self, max_depth: int | None = 0, *, use_consolidated_for_children: bool = True
@@ -209,21 +216,22 @@ class GroupView:
         """
         if max_depth is not None and max_depth < 0:
             raise MetadataError(f"max_depth must be None or at least 0, got {max_depth}")
-        start = self
         if not use_consolidated_for_children and self._consolidated is not None:
-            start = type(self)(
+            plain = type(self)(
                 self.store, self.path, self.metadata, device=self.device, config=self.config
             )
-        level: list[tuple[str, Self]] = [("", start)]
+            return plain.members(max_depth)
         found: list[tuple[str, Array | Self]] = []
+        level = [("", self.path)]  # (path below this group, path in the store)
         depth = 0
         while level and (max_depth is None or depth <= max_depth):
-            below: list[tuple[str, Self]] = []
-            for prefix, group in level:
-                for name, node in group.children():
-                    found.append((join(prefix, name), node))
-                    if isinstance(node, GroupView):
-                        below.append((join(prefix, name), node))
+            below: list[tuple[str, str]] = []
+            for i, name, metadata in self._below([path for _, path in level]):
+                prefix, path = level[i]
+                prefix, path = join(prefix, name), join(path, name)
+                found.append((prefix, self._wrap(path, metadata)))
+                if isinstance(metadata, GroupMetadata):
+                    below.append((prefix, path))
             level = below
             depth += 1
         return tuple(found)
@@ -293,19 +301,21 @@ class GroupView:
             Most members that are drawn.
         """
 
-        def list_below(group: Self) -> Iterator[tuple[str, Self | None, str]]:
-            for name, kind in group.kinds():
-                if kind == "group":
-                    yield name, group.get_group(name), ""
-                    continue
-                try:
-                    array = group.get_array(name)
-                except ZarrError as error:
-                    yield name, None, f" (cannot be opened: {error})"
+        def list_below(path: str) -> Iterator[tuple[str, str | None, str]]:
+            for name, found in self._outcomes(path):
+                if isinstance(found, GroupMetadata):
+                    yield name, join(path, name), ""
+                elif isinstance(found, ArrayMetadata):
+                    yield name, None, f" {found.shape} {found.dtype.numpy}"
                 else:
-                    yield name, None, f" {array.shape} {array.dtype}"
+                    yield name, None, f" (cannot be opened: {found})"
 
-        return draw_tree(self.name, self, list_below, level=level, max_nodes=max_nodes)
+        return draw_tree(self.name, self.path, list_below, level=level, max_nodes=max_nodes)
+
+    def _outcomes(self, path: str) -> Iterator[tuple[str, Metadata | ZarrError]]:
+        if self._consolidated is not None:
+            return self._consolidated.list_outcomes(path)
+        return list_outcomes(self.store, path, self.zarr_format)
 
     def _facts(self) -> list[tuple[str, str]]:
         return [

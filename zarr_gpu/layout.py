@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.base import ChunkSpec, Codec
 from zarr_gpu.codecs.chain import Program, compile_program, make_chain, make_codecs
+from zarr_gpu.codecs.registry import registrations
 from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import config
 from zarr_gpu.dtypes import default_fill
@@ -90,10 +91,7 @@ def compile_layout(metadata: ArrayMetadata, path: str) -> Layout:
 
 
 def _compile(metadata: ArrayMetadata, prefix: str) -> Layout:
-    dtype = metadata.dtype
-    fill = default_fill(dtype) if metadata.fill_value is None else metadata.fill_value
-    codecs = tuple(make_codecs(metadata.codecs))
-    levels, program = _compile_codecs(codecs, ChunkSpec(metadata.chunk_shape, dtype.numpy, fill))
+    codecs, levels, program = _compiled_codecs(metadata)
     object_grid = ChunkGrid.regular(metadata.shape, metadata.chunk_shape)
     grid = ChunkGrid.regular(metadata.shape, program.spec.shape) if levels else object_grid
     return Layout(
@@ -101,19 +99,46 @@ def _compile(metadata: ArrayMetadata, prefix: str) -> Layout:
         object_grid=object_grid,
         levels=levels,
         program=program,
-        dtype=dtype.numpy,
-        fill_value=fill,
+        dtype=program.spec.dtype,
+        fill_value=program.spec.fill_value,
         prefix=prefix,
         key_encoding=metadata.key_encoding,
         codecs=codecs,
     )
 
 
+_Compiled = tuple[tuple[Codec, ...], tuple[ShardLevel, ...], Program]
+
+_MOST_COMPILED = 128
+_compiled: dict[tuple[Any, ...], tuple[_Compiled, ArrayMetadata]] = {}
+
+
+def _compiled_codecs(metadata: ArrayMetadata) -> _Compiled:
+    """Codecs, shards and program; shared by arrays that share the parts they are made from.
+
+    Arrays opened again, resized, or of one kind with others do: metadata are parsed so.
+    """
+    limit = config.get("decode.max_variable_bytes")
+    parts = (metadata.codecs, metadata.fill_value, metadata.dtype)
+    key = (*map(id, parts), metadata.chunk_shape, limit, registrations())
+    found = _compiled.get(key)
+    if found is not None:
+        return found[0]
+    dtype = metadata.dtype
+    fill = default_fill(dtype) if metadata.fill_value is None else metadata.fill_value
+    codecs = tuple(make_codecs(metadata.codecs))
+    spec = ChunkSpec(metadata.chunk_shape, dtype.numpy, fill)
+    made = (codecs, *_compile_codecs(codecs, spec, limit))
+    if len(_compiled) >= _MOST_COMPILED:
+        _compiled.clear()
+    _compiled[key] = made, metadata  # kept, so that no other part gets one of these ids
+    return made
+
+
 def _compile_codecs(
-    codecs: tuple[Codec, ...], spec: ChunkSpec
+    codecs: tuple[Codec, ...], spec: ChunkSpec, limit: int
 ) -> tuple[tuple[ShardLevel, ...], Program]:
     """Peel off the shards that can be addressed; what remains is the program of the chunks."""
-    limit = config.get("decode.max_variable_bytes")
     permutation = tuple(range(len(spec.shape)))
     levels: list[ShardLevel] = []
     current: list[Codec] = list(codecs)

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import marshal
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -24,18 +23,24 @@ from zarr_gpu.errors import (
     InvalidKeyError,
     NodeNotFoundError,
     ReadOnlyError,
+    ZarrError,
 )
 from zarr_gpu.extents import ByteRequest, HostMemory
 from zarr_gpu.metadata import ArrayMetadata, GroupMetadata, documents, v2, v3
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.keys import check_key, check_keys
+from zarr_gpu.storage.pool import map_ahead
 
 _MOST_PROBES = 64
 """Children looked at to find out whether a directory without a document is a group."""
 
+_LEAST_COST = 1024
+"""Bytes that a parsed document takes however short it is, roughly."""
+
 __all__ = [
     "DEFINING",
     "DOCUMENTS",
+    "Lately",
     "Metadata",
     "change_attributes",
     "check_writable",
@@ -45,6 +50,7 @@ __all__ = [
     "join",
     "list_kinds",
     "list_members",
+    "list_outcomes",
     "parse_node",
     "read_array_metadata",
     "read_group_metadata",
@@ -58,6 +64,8 @@ Json = dict[str, Any]
 Metadata = ArrayMetadata | GroupMetadata
 Kind = Literal["array", "group", "broken"]
 M = TypeVar("M", bound=Metadata)
+K = TypeVar("K")
+V = TypeVar("V")
 
 DOCUMENTS = frozenset(["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
 """Names that are documents and never nodes."""
@@ -71,11 +79,6 @@ _WANTED: dict[int | None, list[str]] = {
     2: [".zarray", ".zgroup", ".zattrs"],
     None: ["zarr.json", ".zarray", ".zgroup", ".zattrs"],
 }
-
-_MOST_SEEN = 512
-_LONGEST_SEEN = 8192
-_seen: dict[tuple[tuple[str, bytes], ...], Metadata] = {}
-_kinds_seen: dict[bytes, ArrayMetadata] = {}
 
 
 def join(path: str, name: str) -> str:
@@ -110,26 +113,57 @@ def read_node(store: Store, path: str, zarr_format: int | None = None) -> Metada
     """
     names = _WANTED[zarr_format]
     keys = [f"{path}/{name}" for name in names] if path else names
+    get: Callable[[str], bytes | None]
     if store.concurrency > 1:
-        values: Iterable[bytes | None] = _get_all(store, keys)
+        get = dict(zip(keys, _get_all(store, keys), strict=True)).__getitem__
     else:
-        values = map(store.get, keys)  # lazily: mostly the first one is it
+        get = store.get  # one after the other: mostly the first one is it
     found: dict[str, bytes] = {}
-    for name, value in zip(names, values, strict=True):
-        if value is None or (name == ".zgroup" and ".zarray" in found):
+    for name, key in zip(names, keys, strict=True):
+        if name == ".zgroup" and found:
             continue
         if name == ".zattrs" and not found:
             break
+        value = get(key)
+        if value is None:
+            continue
         found[name] = value
         if name == "zarr.json":
             break
     return _parse_stored(found, path) if found else None
 
 
+class Lately(Generic[K, V]):
+    """What has been parsed lately, bounded by the bytes of what it was parsed from."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._nbytes = 0
+        self._found: dict[K, V] = {}
+        self.get = self._found.get
+
+    def put(self, key: K, value: V, nbytes: int) -> None:
+        cost = nbytes + _LEAST_COST
+        if cost > self._most or key in self._found:
+            return
+        if self._nbytes + cost > self._most:
+            self.clear()
+        self._found[key] = value
+        self._nbytes += cost
+
+    def clear(self) -> None:
+        self._nbytes = 0
+        self._found.clear()
+
+
+_seen: Lately[tuple[tuple[str, bytes], ...], Metadata] = Lately(4 << 20)
+_kinds_seen: Lately[bytes, ArrayMetadata] = Lately(1 << 20)
+
+
 def _parse_stored(found: dict[str, bytes], path: str) -> Metadata | None:
     """As ``parse_node``, for documents as they are stored; remembers those it has seen.
 
-    Arrays of one kind often have the same document, and the same array is often opened again.
+    Arrays of one kind often have the same document, and the same node is often opened again.
     """
     seen_as = tuple(found.items())
     metadata = _seen.get(seen_as)
@@ -137,63 +171,56 @@ def _parse_stored(found: dict[str, bytes], path: str) -> Metadata | None:
         return metadata
     loaded = {name: documents.loads(data, key=join(path, name)) for name, data in found.items()}
     metadata = parse_node(loaded, path)
-    if metadata is not None and sum(map(len, found.values())) <= _LONGEST_SEEN:
-        if len(_seen) >= _MOST_SEEN:
-            _seen.clear()
-        _seen[seen_as] = metadata
+    if metadata is not None:
+        _seen.put(seen_as, metadata, sum(map(len, found.values())))
     return metadata
 
 
 def parse_node(found: Mapping[str, Json], path: str) -> Metadata | None:
     """The metadata that documents of one node amount to; keys are names within the node."""
-    if "zarr.json" in found:
-        document = found["zarr.json"]
-        attributes = document.get("attributes", {})
-        rest = {**document, "attributes": None}
-        known = _recall(rest, attributes, document)
+    document = found.get("zarr.json")
+    if document is not None:
+        if document.get("node_type") != "array":
+            return v3.parse(document, key=join(path, "zarr.json"))
+        mark = _fingerprint(document)
+        known = _kinds_seen.get(mark)
         if known is not None:
-            return known
-        return _remember(rest, v3.parse(document, key=join(path, "zarr.json")))
+            metadata = v3.parse_alike(document, known)
+            if metadata is not None:
+                return metadata
+        return _remember(mark, v3.parse(document, key=join(path, "zarr.json")))
     attributes = found.get(".zattrs", {})
-    if ".zarray" in found:
-        document = found[".zarray"]
-        known = _recall(document, attributes, document)
+    document = found.get(".zarray")
+    if document is not None:
+        mark = _fingerprint(document)
+        known = _kinds_seen.get(mark)
         if known is not None:
-            return known
-        metadata = v2.parse_array(document, attributes, key=join(path, ".zarray"))
-        return _remember(document, metadata)
+            metadata = v2.parse_alike(document, attributes, known)
+            if metadata is not None:
+                return metadata
+        return _remember(mark, v2.parse_array(document, attributes, key=join(path, ".zarray")))
     if ".zgroup" in found:
         return v2.parse_group(found[".zgroup"], attributes, key=join(path, ".zgroup"))
     return None
 
 
-def _recall(rest: Json, attributes: Any, document: Json) -> ArrayMetadata | None:
-    """The metadata of an array of which all but the attributes has been seen already.
-
-    In most hierarchies a few kinds of arrays make up all; parsing each anew costs several times as
-    much as recognising it.
-    """
-    if "shape" not in rest or type(attributes) is not dict:
-        return None
-    known = _kinds_seen.get(_fingerprint(rest))
-    if known is None:
-        return None
-    return replace(known, attributes=attributes, document=document)
-
-
-def _remember(rest: Json, metadata: M) -> M:
+def _remember(mark: bytes, metadata: M) -> M:
     if isinstance(metadata, ArrayMetadata):
-        mark = _fingerprint(rest)
-        if len(mark) <= _LONGEST_SEEN:
-            if len(_kinds_seen) >= _MOST_SEEN:
-                _kinds_seen.clear()
-            _kinds_seen[mark] = metadata
+        _kinds_seen.put(mark, metadata, len(mark))
     return metadata
 
 
 def _fingerprint(document: Json) -> bytes:
-    """Bytes that are equal only for equal JSON values; version 2 keeps object identity out."""
-    return marshal.dumps(document, 2)
+    """Bytes that are equal only for documents that are equal but for what ``parse_alike`` reads.
+
+    In most hierarchies a few kinds of arrays make up all; parsing each anew costs several times as
+    much as recognising it.  Version 2 keeps object identity out.
+    """
+    rest = document.copy()
+    for name in ("shape", "attributes", "dimension_names"):
+        if name in rest:
+            rest[name] = None
+    return marshal.dumps(rest, 2)
 
 
 def where(store: Store, path: str) -> str:
@@ -312,38 +339,41 @@ def _is_key(name: str) -> bool:
 
 
 def _scan(
-    store: Store, path: str, zarr_format: int, *, attributes: bool
-) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(name, documents by name) of all nodes directly below a group; none for implicit groups.
+    store: Store, paths: Sequence[str], zarr_format: int, *, attributes: bool
+) -> Iterator[tuple[int, str, dict[str, bytes]]]:
+    """(position in ``paths``, name, documents) of all nodes directly below some groups.
 
-    One get for each v3 node; one or two for each v2 node, and one for its attributes.
+    Implicit groups come without documents.  One get for each v3 node; one or two for each v2 node,
+    and one for its attributes.  Where a store gains from that, all listings are asked for at once,
+    and so are all documents of one name.
     """
-    names = _node_names(store.list_dir(path))
+    listings = map_ahead(store.list_dir, paths, store.concurrency)
+    places = [(i, name) for i, names in enumerate(listings) for name in _node_names(names)]
 
-    def get(names: list[str], document: str) -> Iterable[bytes | None]:
-        keys = [join(path, f"{name}/{document}") for name in names]
+    def get(places: list[tuple[int, str]], document: str) -> Iterable[bytes | None]:
+        keys = [join(paths[i], f"{name}/{document}") for i, name in places]
         return map(store.get, keys) if store.concurrency <= 1 else _get_all(store, keys)
 
     if zarr_format == 3:
-        for name, value in zip(names, get(names, "zarr.json"), strict=True):
+        for (i, name), value in zip(places, get(places, "zarr.json"), strict=True):
             if value is not None:
-                yield name, {"zarr.json": value}
-            elif _is_implicit(store, join(path, name)):
-                yield name, {}
+                yield i, name, {"zarr.json": value}
+            elif _is_implicit(store, join(paths[i], name)):
+                yield i, name, {}
         return
-    found: dict[str, dict[str, bytes]] = {}
+    found: dict[tuple[int, str], dict[str, bytes]] = {}
     for document in (".zarray", ".zgroup"):
-        rest = [name for name in names if name not in found]
-        for name, value in zip(rest, get(rest, document), strict=True):
+        rest = [place for place in places if place not in found]
+        for place, value in zip(rest, get(rest, document), strict=True):
             if value is not None:
-                found[name] = {document: value}
-    names = sorted(found)
+                found[place] = {document: value}
+    places = sorted(found)
     if attributes:
-        for name, value in zip(names, get(names, ".zattrs"), strict=True):
+        for place, value in zip(places, get(places, ".zattrs"), strict=True):
             if value is not None:
-                found[name][".zattrs"] = value
-    for name in names:
-        yield name, found[name]
+                found[place][".zattrs"] = value
+    for i, name in places:
+        yield i, name, found[i, name]
 
 
 def list_kinds(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str, Kind]]:
@@ -351,25 +381,43 @@ def list_kinds(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str,
 
     Documents that cannot be read make a node "broken" here, and an error only when it is opened.
     """
-    for name, found in _scan(store, path, zarr_format, attributes=False):
+    for _, name, found in _scan(store, [path], zarr_format, attributes=False):
         if "zarr.json" in found:
             yield name, _kind_of(found["zarr.json"])
         else:
             yield name, "array" if ".zarray" in found else "group"
 
 
-def list_members(store: Store, path: str, zarr_format: int) -> Iterator[tuple[str, Metadata]]:
-    """(name, metadata) of every node directly below a group, sorted by name.
+def list_members(
+    store: Store, paths: Sequence[str], zarr_format: int
+) -> Iterator[tuple[int, str, Metadata]]:
+    """(position in ``paths``, name, metadata) of every node directly below some groups.
+
+    In the order of ``paths``, then of names.
 
     Raises
     ------
     MetadataError
         A document is invalid.
     """
-    for name, found in _scan(store, path, zarr_format, attributes=True):
-        metadata = _parse_stored(found, join(path, name)) if found else v3.build_group()
+    for i, name, found in _scan(store, paths, zarr_format, attributes=True):
+        metadata = _parse_stored(found, join(paths[i], name)) if found else v3.build_group()
         if metadata is not None:
-            yield name, metadata
+            yield i, name, metadata
+
+
+def list_outcomes(
+    store: Store, path: str, zarr_format: int
+) -> Iterator[tuple[str, Metadata | ZarrError]]:
+    """(name, metadata, or what is wrong with them) of every node directly below a group."""
+    for _, name, found in _scan(store, [path], zarr_format, attributes=True):
+        try:
+            metadata = _parse_stored(found, join(path, name)) if found else v3.build_group()
+        except ZarrError as error:
+            yield name, error
+        else:
+            if metadata is not None:
+                yield name, metadata
 
 
 # ------------------------------------------------------------------------------------- writing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,6 @@ from zarr_gpu import engine
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
 from zarr_gpu.devices.base import Options
-from zarr_gpu.devices.cache import CachePart, DeviceCache
-from zarr_gpu.devices.chunk_cache import ChunkCache, ChunkPart
 from zarr_gpu.errors import DeviceError, SelectionError
 from zarr_gpu.explain import Explanation, explain_read
 from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
@@ -36,11 +34,15 @@ from zarr_gpu.select import (
 )
 from zarr_gpu.storage.base import Store
 
-__all__ = ["Cache", "Fields", "Selectable", "as_values"]
+if TYPE_CHECKING:
+    from zarr_gpu.devices import Cache
+    from zarr_gpu.devices.cache import CachePart
+    from zarr_gpu.devices.chunk_cache import ChunkPart
+
+__all__ = ["Fields", "Selectable", "as_values"]
 
 Fields = str | list[str] | None
 Shape = tuple[int, ...]
-Cache = ChunkCache | DeviceCache
 
 
 class Selectable(ABC):

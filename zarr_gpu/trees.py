@@ -5,7 +5,6 @@ Imports nothing of ours; called by ``group``.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,6 +21,8 @@ class Tree:
         return "\n".join(f"{drawing}{name}{rest}" for drawing, name, rest in self._lines)
 
     def _repr_html_(self) -> str:
+        import html  # its table of entities is large
+
         rows = (
             f"{drawing}<b>{html.escape(name)}</b>{html.escape(rest)}"
             for drawing, name, rest in self._lines

@@ -18,7 +18,7 @@ from typing import Any
 from zarr_gpu.codecs.base import Codec
 from zarr_gpu.errors import MetadataError, MissingDependencyError, UnknownCodecError
 
-__all__ = ["codec_names", "get_codec_class", "load", "register_codec"]
+__all__ = ["codec_names", "get_codec_class", "load", "register_codec", "registrations"]
 
 GROUP = "zarr_gpu.codecs"
 """Entry points of other packages: name of the codec -> its class."""
@@ -55,6 +55,7 @@ _TABLE = {
 }
 
 _loaded: dict[str, type[Codec]] = {}
+_registered = 0
 
 
 def get_codec_class(name: str) -> type[Codec]:
@@ -107,7 +108,14 @@ def register_codec(name: str, cls: type[Codec]) -> None:
         raise MetadataError(f"a codec's name must be a non-empty string, not {name!r:.80}")
     if not (isinstance(cls, type) and issubclass(cls, Codec)):
         raise MetadataError(f"{cls!r:.80} is no subclass of zarr_gpu.codecs.base.Codec", codec=name)
+    global _registered
     _loaded[name] = cls
+    _registered += 1
+
+
+def registrations() -> int:
+    """How often codecs have been registered: what was made of names before may be out of date."""
+    return _registered
 
 
 def codec_names() -> tuple[str, ...]:

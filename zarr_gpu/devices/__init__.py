@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Device
 from zarr_gpu.errors import DeviceError
 
-__all__ = ["Device", "get_device"]
+if TYPE_CHECKING:
+    from zarr_gpu.devices.cache import DeviceCache
+    from zarr_gpu.devices.chunk_cache import ChunkCache
+
+    Cache = ChunkCache | DeviceCache
+
+__all__ = ["Device", "check_cache", "get_device"]
 
 _devices: dict[str, Device] = {}
 
@@ -68,4 +75,17 @@ def _make(name: str) -> Device:
         return BatchDevice("sim", name, lambda: SimRuntime(rest or None), enter)
     raise DeviceError(
         f"there is no device {name!r}; there are 'auto', 'cpu', 'cuda', 'cuda:N' and 'sim'"
+    )
+
+
+def check_cache(device: Device, cache: Cache | None) -> None:
+    """Raise DeviceError where the device has no use for a cache."""
+    if cache is None or device.uses(cache):
+        return
+    kind = type(cache).__name__
+    if kind not in {"ChunkCache", "DeviceCache"}:
+        raise TypeError(f"cache must be a ChunkCache or a DeviceCache, not {kind}")
+    raise DeviceError(
+        f"device {device.name!r} cannot use a {kind}: a DeviceCache keeps encoded chunks in the "
+        "memory of a GPU, a ChunkCache decoded ones for the CPU"
     )

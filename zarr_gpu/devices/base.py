@@ -125,6 +125,10 @@ class Device(ABC):
     cache_type: type | None = None
     """The kind of cache that can keep chunks for it."""
 
+    def uses(self, cache: object) -> bool:
+        """Whether a cache is of that kind."""
+        return self.cache_type is not None and isinstance(cache, self.cache_type)
+
     @property
     def name(self) -> str:
         """What ``get_device`` knows this device by."""

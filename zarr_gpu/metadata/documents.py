@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ MAX_NEW_DEPTH = 128
 _SCALARS = (str, int, float, type(None))  # a bool is an int
 _NO_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 _STRING = rb'"[^"]*"'
+_BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
@@ -84,7 +86,7 @@ def loads(data: bytes | bytearray | memoryview, *, key: str) -> dict[str, Any]:
     if _depth(data) > MAX_DEPTH:
         raise MetadataError(f"document {key!r} is nested deeper than {MAX_DEPTH} levels", key=key)
     try:
-        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_object)
+        value = _decoder.decode(str(data.removeprefix(_BOM), "utf-8"))
     except (ValueError, RecursionError) as error:
         raise MetadataError(f"document {key!r} is not valid JSON: {error}", key=key) from error
     if not isinstance(value, dict):
@@ -98,7 +100,12 @@ def _depth(data: bytes) -> int:
         return 0
     if b"\\" in data:
         data = data.replace(rb"\\", b"").replace(rb"\"", b"")
-    marks = np.frombuffer(re.sub(_STRING, b"", data.translate(None, _NO_STRUCTURE)), np.uint8)
+    # Most strings are empty by now.  Two quotes that end one string and begin the next may go too:
+    # what remains is one string.
+    structure = data.translate(None, _NO_STRUCTURE).replace(b'""', b"")
+    if b'"' in structure:
+        structure = re.sub(_STRING, b"", structure)
+    marks = np.frombuffer(structure, np.uint8)
     up = (marks == ord("[")) | (marks == ord("{"))
     down = (marks == ord("]")) | (marks == ord("}"))
     return int(np.cumsum(up.astype(np.int64) - down).max(initial=0))
@@ -111,6 +118,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = [k for k, _ in pairs if k in seen or seen.add(k)]  # type: ignore[func-returns-value]
         raise ValueError(f"duplicate key {show(twice[0])}")
     return result
+
+
+_decoder = json.JSONDecoder(
+    object_pairs_hook=_object
+)  # making one costs more than a small document
 
 
 def dumps(document: Mapping[str, Any], *, key: str, indent: int | None = 2) -> bytes:
@@ -127,9 +139,50 @@ def dumps(document: Mapping[str, Any], *, key: str, indent: int | None = 2) -> b
     b'{\n  "zarr_format": 2\n}'
     """
     try:
+        if indent:
+            with suppress(_Unusual):
+                return _indented(document, "\n", " " * indent).encode()
         return json.dumps(document, indent=indent).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise MetadataError(f"document {key!r} cannot be written: {error}", key=key) from error
+
+
+class _Unusual(Exception):  # noqa: N818  no error
+    """A value of another type than those that parsing yields."""
+
+
+def _indented(value: Any, start: str, indent: str) -> str:
+    """As ``json.dumps`` with an indentation, which takes much longer.
+
+    ``start`` is a line break and the indentation of the line that ``value`` stands on.
+    """
+    kind = type(value)
+    if kind is str:
+        return _quote(value)
+    if kind is int:
+        return repr(value)
+    if kind is dict:
+        if not value:
+            return "{}"
+        below = start + indent
+        parts = []
+        for key, item in value.items():
+            if type(key) is not str:
+                raise _Unusual
+            parts.append(f"{_quote(key)}: {_indented(item, below, indent)}")
+        return f"{{{below}{f',{below}'.join(parts)}{start}}}"
+    if kind is list:
+        if not value:
+            return "[]"
+        below = start + indent
+        parts = [_indented(item, below, indent) for item in value]
+        return f"[{below}{f',{below}'.join(parts)}{start}]"
+    if value is None or kind is bool or kind is float:
+        return json.dumps(value) if kind is float else _WORDS[value]
+    raise _Unusual
+
+
+_WORDS = {None: "null", True: "true", False: "false"}
 
 
 def check_json(value: Any, what: str) -> None:

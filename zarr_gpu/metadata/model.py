@@ -146,12 +146,15 @@ class GroupMetadata:
         consolidated.
     document
         The parsed ``zarr.json`` or ``.zgroup``.  Not to be modified.
+    memo
+        For what others work out from the documents; lives as long as they do.
     """
 
     zarr_format: Literal[2, 3]
     attributes: Json
     consolidated: dict[str, dict[str, Json]] | None
     document: Json
+    memo: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GroupMetadata) and _documents(self) == _documents(other)

@@ -6,12 +6,17 @@ metadata.
 
 from __future__ import annotations
 
+import re
+
 from zarr_gpu.errors import InvalidKeyError
 from zarr_gpu.fill_values import show
 
 __all__ = ["check_path", "normalize_path"]
 
 _RESERVED = frozenset(["zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"])
+
+_PLAIN = re.compile(r"\.?[A-Za-z0-9_\-]+(?:(?:/\.?|\.)[A-Za-z0-9_\-]+)*")
+"""Nearly all paths, and canonical ones only."""
 
 
 def normalize_path(
@@ -45,6 +50,8 @@ def normalize_path(
         return ""
     if not isinstance(path, str):
         raise InvalidKeyError(f"path {show(path)} is no string")
+    if not creating and _PLAIN.fullmatch(path):
+        return path
     names = [name for name in path.replace("\\", "/").split("/") if name]
     for name in names:
         _check_name(name, path)

@@ -16,6 +16,7 @@ Imports the model and dtypes.  Called by creation and opening.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from zarr_gpu.dtypes import DType, decode_fill, encode_fill, parse_v2, to_v2
@@ -32,7 +33,7 @@ from zarr_gpu.metadata.model import (
     user_lengths,
 )
 
-__all__ = ["build_array", "build_group", "parse_array", "parse_group"]
+__all__ = ["build_array", "build_group", "parse_alike", "parse_array", "parse_group"]
 
 Json = dict[str, Any]
 
@@ -110,6 +111,20 @@ def _parse_array(doc: Any, attributes: Json) -> ArrayMetadata:
         order=order,  # type: ignore[arg-type]
         document=doc,
     )
+
+
+def parse_alike(zarray: Json, zattrs: Any, known: ArrayMetadata) -> ArrayMetadata | None:
+    """The model of an array whose ``.zarray`` differs from that of ``known`` in its shape only.
+
+    Parts are shared with ``known``.  None where ``parse_array`` is needed to tell.
+    """
+    shape = zarray.get("shape")
+    if type(shape) is not list or len(shape) != len(known.shape) or type(zattrs) is not dict:
+        return None
+    for length in shape:
+        if type(length) is not int or not 0 <= length < 2**63:
+            return None
+    return replace(known, shape=tuple(shape), attributes=zattrs, document=zarray)
 
 
 def _check_document(doc: Any) -> None:

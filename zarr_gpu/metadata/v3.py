@@ -29,7 +29,7 @@ from zarr_gpu.metadata.model import (
     user_lengths,
 )
 
-__all__ = ["build_array", "build_group", "parse", "parse_named"]
+__all__ = ["build_array", "build_group", "parse", "parse_alike", "parse_named"]
 
 Json = dict[str, Any]
 
@@ -94,6 +94,42 @@ def _parse_array(doc: Json) -> ArrayMetadata:
         dimension_names=_parse_dimension_names(doc.get("dimension_names"), len(shape)),
         order="C",
         document=doc,
+    )
+
+
+def parse_alike(document: Json, known: ArrayMetadata) -> ArrayMetadata | None:
+    """The model of an array whose document differs from that of ``known`` in three fields only.
+
+    These are ``shape``, ``attributes`` and ``dimension_names``.  Parts are shared with ``known``.
+    None where ``parse`` is needed to tell.
+    """
+    shape = document.get("shape")
+    attributes = document.get("attributes", {})
+    names = document.get("dimension_names")
+    if type(shape) is not list or len(shape) != len(known.shape) or type(attributes) is not dict:
+        return None
+    for length in shape:
+        if type(length) is not int or not 0 <= length < 2**63:
+            return None
+    if names is not None:
+        if type(names) is not list or len(names) != len(shape):
+            return None
+        for name in names:
+            if name is not None and type(name) is not str:
+                return None
+        names = tuple(names)
+    return ArrayMetadata(
+        3,
+        tuple(shape),
+        known.chunk_shape,
+        known.dtype,
+        known.fill_value,
+        known.codecs,
+        known.key_encoding,
+        attributes,
+        names,
+        "C",
+        document,
     )
 
 

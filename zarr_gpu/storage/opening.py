@@ -1,6 +1,7 @@
 """From what users call a store to a ``Store`` and a path inside it.
 
-Imports the stores themselves; called by everything that opens or creates.
+Imports the stores themselves, the less common ones on first use; called by everything that opens or
+creates.
 """
 
 from __future__ import annotations
@@ -13,12 +14,9 @@ from typing import Any
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, ZarrError
 from zarr_gpu.storage.base import Store
-from zarr_gpu.storage.fsspec import FsspecStore
 from zarr_gpu.storage.keys import check_prefix
 from zarr_gpu.storage.local import LocalStore
 from zarr_gpu.storage.memory import MemoryStore, named_memory
-from zarr_gpu.storage.wrappers import ReadOnlyStore
-from zarr_gpu.storage.zip import ZipStore
 
 __all__ = ["StoreArgumentError", "StoreLike", "open_store", "register_scheme"]
 
@@ -102,6 +100,8 @@ def open_store(
             )
         store, path = _open_other(store_like, mode, refuse), ""
     if refuse and not store.read_only:
+        from zarr_gpu.storage.wrappers import ReadOnlyStore
+
         store = ReadOnlyStore(store)
     if store.read_only and (mode in {"w", "w-", "x"} or read_only is False):
         raise ReadOnlyError(f"{store!r} is read-only")
@@ -117,6 +117,8 @@ def _open_other(store_like: StoreLike, mode: str | None, refuse: bool) -> Store:
         return _open_path(os.fspath(store_like), mode, refuse)
     if isinstance(store_like, Mapping):
         if type(store_like).__module__ == "fsspec.mapping":
+            from zarr_gpu.storage.fsspec import FsspecStore
+
             mapper: Any = store_like
             return FsspecStore(mapper.fs, mapper.root, read_only=refuse)
         return MemoryStore(store_like, read_only=refuse)
@@ -131,6 +133,8 @@ def _open_path(path: str, mode: str | None, refuse: bool) -> Store:
     if not path:
         raise InvalidKeyError("an empty path; write '.' for the working directory")
     if path.lower().endswith(".zip") and not os.path.isdir(path):  # noqa: PTH112
+        from zarr_gpu.storage.zip import ZipStore
+
         if refuse:
             return ZipStore(path, mode="r")
         return ZipStore(path, mode="w" if mode == "w" else "a")
@@ -154,6 +158,8 @@ def _open_url(
     if scheme == "memory":
         name, _, path = rest.partition("/")
         return named_memory(name, read_only=refuse), check_prefix(path)
+    from zarr_gpu.storage.fsspec import FsspecStore
+
     return FsspecStore.from_url(url, storage_options=options, read_only=refuse), ""
 
 

@@ -6,6 +6,7 @@ them; so every line runs, but nothing is said of CuPy, Numba or a GPU.
 
 from __future__ import annotations
 
+import ctypes
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -31,14 +32,33 @@ class Memory:
     def __init__(self, array: np.ndarray) -> None:
         self.ptr = int(array.__array_interface__["data"][0])
         self.mem = SimpleNamespace(ptr=self.ptr)
+        self._nbytes = array.nbytes
+
+    def copy_from_host_async(self, address: int, nbytes: int, stream: Stream) -> None:
+        assert type(address) is int
+        assert nbytes <= self._nbytes
+        assert isinstance(stream, Stream)
+        stream.log.append("copy")
+        ctypes.memmove(self.ptr, address, nbytes)
 
 
 class Array(np.ndarray):
     """NumPy's array with what is CuPy's own."""
 
+    number = 0
+
     @property
     def data(self) -> Memory:
         return Memory(self)
+
+    @property
+    def device(self) -> Any:
+        return SimpleNamespace(id=self.number)
+
+    def copy(self) -> Array:  # type: ignore[override]
+        copied = np.array(self).view(Array)
+        copied.number = 0  # the current one
+        return copied
 
     def set(self, host: Any, stream: Any = None) -> None:
         assert type(host) is np.ndarray
@@ -114,6 +134,8 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
     pretended = SimpleNamespace(
         ndarray=Array,
         empty=empty,
+        asarray=lambda given: given.__cuda_array_interface__["array"],
+        from_dlpack=lambda given: given.array,
         concatenate=lambda parts: np.concatenate(parts).view(Array),
         cuda=SimpleNamespace(
             Stream=Stream,
@@ -181,6 +203,63 @@ def test_arguments_have_the_types_that_kernels_are_compiled_for(dtype: str) -> N
 
 
 # ---- on a pretended CuPy -------------------------------------------------------------------------
+
+
+class Tensor:
+    """An array of another library, on device ``number`` or in memory of another kind."""
+
+    def __init__(self, kind: int, number: int = 0) -> None:
+        self.array = np.arange(4.0).view(Array)
+        self.array.number = number
+        self.kind = kind
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.kind, self.array.number
+
+
+class Described:
+    """An array that tells where it is by ``__cuda_array_interface__`` alone."""
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        array = np.arange(4.0).view(Array)
+        self.__cuda_array_interface__ = {"data": (array.data.ptr, read_only), "array": array}
+
+
+def test_arrays_of_other_libraries_are_adopted(runtime: CudaRuntime) -> None:
+    own = runtime.empty(4)
+    assert runtime.adopt(own) is own
+    for given in (Tensor(2), Tensor(13), Described(), Described(read_only=True)):
+        found = runtime.adopt(given)
+        assert type(found) is Array
+        assert found.tolist() == [0, 1, 2, 3]
+    tensor = Tensor(2)
+    assert runtime.adopt(tensor) is tensor.array  # the very memory
+    far = Tensor(2, number=1)
+    near = runtime.adopt(far)
+    assert near is not far.array
+    assert (near.device.id, near.tolist()) == (0, [0, 1, 2, 3])
+    for host in (Tensor(1), Tensor(3), np.arange(4), 5, [1, 2]):  # 3: page-locked memory
+        assert runtime.adopt(host) is None
+
+
+def test_results_go_to_arrays_of_other_libraries(runtime: CudaRuntime) -> None:
+    own = runtime.empty(4)
+    assert runtime.target(own) is own
+    for given in (Tensor(2), Described()):
+        assert type(runtime.target(given)) is Array
+    for wrong, why in (
+        (np.empty(4), "must be an array on device 0, not a ndarray"),
+        (Tensor(1), "not a Tensor"),
+        (Tensor(2, number=1), "out is on device 1"),
+        (Described(read_only=True), "may not be written"),
+    ):
+        with pytest.raises(TypeError, match=why):
+            runtime.target(wrong)
+
+
+def test_addresses(runtime: CudaRuntime) -> None:
+    memory = runtime.empty(16)
+    assert runtime.address(memory[3:]) == runtime.address(memory) + 3
 
 
 def test_unknown_devices(runtime: CudaRuntime) -> None:
@@ -280,6 +359,8 @@ def test_slots(runtime: CudaRuntime) -> None:
     assert slot._copied.log[-1] is slot._copies
     slot.release()
     assert slot._used.log[-1] is runtime.cupy_stream
+    slot.wait_unused()
+    assert slot._copied.log[-1] == slot._used.log[-1] == "synchronize"
     slot.grow(3 << 20)
     assert len(slot.host) == 4 << 20
     other = CudaRuntime()

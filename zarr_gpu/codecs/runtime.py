@@ -141,6 +141,10 @@ class Slot(ABC):
         """Say that all work on the device copy has been started."""
 
     @abstractmethod
+    def wait_unused(self) -> None:
+        """Wait until nothing works on the memory, which may be given back then."""
+
+    @abstractmethod
     def grow(self, nbytes: int) -> None:
         """A slab of at least ``nbytes`` in place of the present one; its bytes are lost."""
 
@@ -168,6 +172,26 @@ class Runtime(ABC):
     @abstractmethod
     def stream(self) -> int:
         """Pointer of the stream that everything runs on; 0 for the stand-in."""
+
+    def adopt(self, value: Any) -> Any | None:
+        """``value`` as an array of this device, None where it does not live on any."""
+        return None
+
+    def target(self, out: Any) -> Any:
+        """``out`` as an array of this device that may be written to.
+
+        Raises
+        ------
+        TypeError
+            It is none, or may not be written to.
+        """
+        if not isinstance(out, self.xp.ndarray):
+            raise TypeError(f"out must be a {self.xp.__name__} array, not {type(out).__name__}")
+        return out
+
+    def address(self, array: Any) -> int:
+        """Where the elements of an array begin."""
+        return int(array.ctypes.data)
 
     @abstractmethod
     def empty(self, nbytes: int) -> Any:

@@ -132,9 +132,8 @@ class Arena:
         if self.memory is None:
             self.memory = runtime.empty(self.nbytes)
         self.before_read(runtime)
-        for stream, event in self._reads.items():
-            if stream != runtime.stream:
-                runtime.wait(event)
+        for event in self._reads.values():  # of this stream too: its address may have been reused
+            runtime.wait(event)
         self._reads.clear()
         copy_rows(runtime, base, source, self.memory, target, nbytes)
         self._written = runtime.record()

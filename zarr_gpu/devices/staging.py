@@ -129,17 +129,19 @@ class Pipeline:
                     if not waiting:
                         return
                     job, slot, fetching = waiting.popleft()
-                    extents = fetching.result()
-                    if extents is not None:
-                        staged = (
-                            Staged(extents.base, None)
-                            if direct
-                            else Staged(slot.send(fetching.used), slot.host)
-                        )
-                        extents = Extents(staged, extents.offset, extents.nbytes)
-                    work(lane, job, extents)
-                    slot.release()
-                    idle.append(slot)
+                    try:
+                        extents = fetching.result()
+                        if extents is not None:
+                            staged = (
+                                Staged(extents.base, None)
+                                if direct
+                                else Staged(slot.send(fetching.used), slot.host)
+                            )
+                            extents = Extents(staged, extents.offset, extents.nbytes)
+                        work(lane, job, extents)
+                    finally:  # after a failure too: what was started still uses the memory
+                        slot.release()
+                        idle.append(slot)
             finally:
                 for _, slot, fetching in waiting:
                     fetching.cancel()
@@ -157,7 +159,10 @@ class Pipeline:
         finally:
             with self._lock:
                 self._idle += taken
+                extra = self._idle[2 * count :]
                 del self._idle[2 * count :]
+            for slot in extra:
+                slot.wait_unused()
 
     def _readers(self, count: int) -> ThreadPoolExecutor:
         with self._lock:

@@ -33,7 +33,8 @@ def run() -> Any:
 def test_everything_on_the_stand_in(tmp_path: Path, run: Any) -> None:
     require("sim")
     command = [sys.executable, str(FOLDER / "run.py"), "--sim", "--out", str(tmp_path / "out")]
-    names = [run.FIRST, *run.SAFE_PROBES, *run.RISKY_PROBES, *run.LINES]
+    parts = [run.FIRST, *run.SAFE_PROBES, *run.RISKY_PROBES, *run.LINES]
+    names = ["tests", *parts]
     done = subprocess.run(
         [*command, "--folder", str(tmp_path), "--only", *names],
         capture_output=True,
@@ -44,7 +45,9 @@ def test_everything_on_the_stand_in(tmp_path: Path, run: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert found["lines"].keys() == set(run.LINES)
-    assert found["probes"].keys() == set(names) - set(run.LINES)
+    assert found["probes"].keys() == set(parts) - set(run.LINES)
+    assert found["tests"]["sim"]["passed"]
+    assert found["tests"]["sim"]["counts"]["passed"] > 3
     wrong = {
         n: f["error"] for n, f in {**found["lines"], **found["probes"]}.items() if "error" in f
     }
@@ -91,6 +94,112 @@ def test_an_answer_that_takes_too_long(run: Any, tmp_path: Path) -> None:
         worker.stop()
 
 
+def some_tests(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "test_some.py"
+    path.write_text(text)
+    return path
+
+
+def test_runs_of_tests(run: Any, tmp_path: Path) -> None:
+    passing = some_tests(tmp_path, "def test_a(): pass\ndef test_b(): pass\n")
+    found = run.run_tests([passing], [], 60)
+    assert (found["passed"], found["finished"], found["counts"]) == (True, True, {"passed": 2})
+    nothing = run.run_tests([passing], ["-k", "other"], 60)
+    assert (nothing["passed"], nothing["exit_status"]) == (False, 5)
+    failing = some_tests(tmp_path, "def test_a(): pass\ndef test_b(): assert False\n")
+    found = run.run_tests([failing], [], 60)
+    assert (found["passed"], found["counts"]) == (False, {"failed": 1, "passed": 1})
+    assert "assert False" in found["output"]
+
+
+def test_tests_that_take_too_long_are_counted(run: Any, tmp_path: Path) -> None:
+    slow = some_tests(
+        tmp_path,
+        "import subprocess, time\ndef test_a(): pass\n"
+        "def test_b():\n    subprocess.Popen(['sleep', '60'])\n    time.sleep(60)\n",
+    )
+    found = run.run_tests([slow], [], 4)
+    assert (found["passed"], found["finished"]) == (False, False)
+    assert found["counts"] == {"passed": 1, "failed": 0}
+    assert found["seconds"] < 30
+
+
+SANITIZER = """#!/usr/bin/env bash
+echo "========= COMPUTE-SANITIZER $1 $2 $3 $4 $5 $6"
+while [[ $1 == --* ]]; do shift 2; done
+"$@" || exit
+if [[ -n $BAD ]]; then echo "========= Invalid __global__ read of size 1 bytes"; exit 86; fi
+"""
+
+
+def test_compute_sanitizer(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "compute-sanitizer" / "compute-sanitizer"
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    monkeypatch.setattr(run.importlib.util, "find_spec", lambda name: None)
+    if not Path("/usr/local/cuda").exists():
+        assert "nvidia-cuda-sanitizer-api" in run.sanitized(5)["note"]
+    tool.parent.mkdir()
+    tool.write_text(SANITIZER)
+    tool.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert run.sanitizer() == str(tool)
+    # The tests that it would run are those of a GPU; here one that says how it was called.
+    seen = some_tests(tmp_path, "def test_a(): pass\n")
+    ran = run.run_tests
+    monkeypatch.setattr(
+        run,
+        "run_tests",
+        lambda files, chosen, seconds, under: ran([seen], [], seconds, under=under),
+    )
+    found = run.sanitized(60)
+    assert (found["passed"], found["reports"]) == (True, [])
+    assert "--tool memcheck --target-processes all --error-exitcode 86" in found["output"]
+    monkeypatch.setenv("BAD", "1")
+    found = run.sanitized(60)
+    assert (found["passed"], found["exit_status"]) == (False, 86)
+    assert found["reports"] == ["Invalid __global__ read of size 1 bytes"]
+
+
+def test_tests_with_damaged_data_have_a_process_of_their_own(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(
+        run, "run_tests", lambda files, *rest: calls.append([p.name for p in files])
+    )
+    found = run.all_tests(run.Clock(100), sim=False)
+    assert list(found) == ["gpu", "damage"]
+    assert calls[1] == ["test_device_damage.py"]
+    assert "test_device_cuda.py" in calls[0]
+    assert "test_device_damage.py" not in calls[0]
+
+
+def test_a_dead_device_ends_its_process(run: Any, tmp_path: Path) -> None:
+    require("sim")
+    worker = run.Worker(["--sim", "--folder", str(tmp_path)])
+    try:
+        assert "dead" not in worker.ask({"kind": "probe", "name": "no such"}, 60)
+        process = worker._process
+        worker.ask({"kind": "facts"}, 60)
+        assert worker._process is process  # an error alone does not end it
+        answers = iter(['{"error": "illegal address", "dead": true}'])
+        worker._lines.get = lambda timeout: next(answers)
+        assert worker.ask({"kind": "facts"}, 60) == {"error": "illegal address"}
+        assert worker._process is None
+        assert "facts" in worker.ask({"kind": "facts"}, 60)
+    finally:
+        worker.stop()
+
+
+def test_parts_must_exist(run: Any, tmp_path: Path) -> None:
+    command = [sys.executable, str(FOLDER / "run.py"), "--sim", "--only", "blosc"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "no such part: 'blosc'" in done.stderr
+
+
 def test_without_the_device_it_says_why(run: Any, tmp_path: Path) -> None:
     from zarr_gpu.devices.cuda_runtime import cuda_problem
 
@@ -119,11 +228,24 @@ def test_the_table_says_what_failed(run: Any) -> None:
     assert rows[0][6:] == ["-", "4", "-"]
     assert rows[1][1] == "failed: ValueError: no"
     lines = {"zstd": good}
-    fine = {"tests": {"passed": True}, "lines": lines, "probes": {}}
+    good_run = {"passed": True, "finished": True, "counts": {"passed": 3}, "seconds": 1.0}
+    bad_run = {**good_run, "passed": False, "exit_status": 1, "reports": ["Invalid read"]}
+    fine = {"tests": {"gpu": good_run}, "lines": lines, "probes": {}}
     assert run.table.is_good(fine)
     assert run.table.is_good({**fine, "probes": {"damaged Zstd": {"error": "the context is gone"}}})
     assert not run.table.is_good({**fine, "probes": {"copies": {"error": "no"}}})
-    assert not run.table.is_good({**fine, "tests": {"passed": False}})
+    assert not run.table.is_good({**fine, "tests": {"gpu": good_run, "damage": bad_run}})
+    assert not run.table.is_good({**fine, "sanitizer": bad_run})
+    assert run.table.is_good({**fine, "sanitizer": {"note": "not installed"}})
+    said = run.table.test_text({**fine, "sanitizer": bad_run}).splitlines()
+    assert said == [
+        "tests (gpu): passed: 3 passed in 1 s",
+        "compute-sanitizer: FAILED (exit status 1): 3 passed in 1 s; 1 reports",
+        "  Invalid read",
+    ]
+    unfinished = {**good_run, "passed": False, "finished": False, "exit_status": None}
+    assert "NOT FINISHED in time: 3 passed" in run.table.test_text({"tests": {"gpu": unfinished}})
+    assert "not installed" in run.table.test_text({"sanitizer": {"note": "not installed"}})
     assert not run.table.is_good({**fine, "lines": {"raw": {"error": "no"}}})
 
 

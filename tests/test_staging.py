@@ -280,7 +280,11 @@ def test_slots_survive_failures(failing: str) -> None:
 def test_slots_too_many_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[Any] = []
     runtime = SimRuntime("compiled")
-    monkeypatch.setattr(type(runtime.slot(1)), "wait_unused", waited.append)
+
+    def note(slot: Any) -> None:
+        waited.append(slot)
+
+    monkeypatch.setattr(type(runtime.slot(1)), "wait_unused", note)
     pipeline = Pipeline()
     with pipeline._slots(runtime, 1), pipeline._slots(runtime, 1), pipeline._slots(runtime, 2):
         pass

@@ -14,9 +14,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
+import os
 import queue
 import re
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -40,6 +44,11 @@ PACKAGES = (
     *("nvidia-libnvcomp-cu12", "nvidia-libnvcomp-cu13", "kvikio-cu12", "kvikio-cu13"),
     *("numcodecs", "zarr", "tensorstore"),
 )
+REPORT = re.compile(r"^=+ ((?:Invalid|Program hit|Error:|Address|Host) .*)$", re.MULTILINE)
+"""How compute-sanitizer begins to tell of an error."""
+
+DAMAGE = ROOT / "tests" / "test_device_damage.py"
+DECODING = "test_codecs_go_both_ways or test_types_and_layouts_go_both_ways"
 FIRST = "first use"
 SAFE_PROBES = (
     *("library", "copies", "throughput", "host times", "kernels", "kvikio"),
@@ -118,6 +127,8 @@ class Worker:
             self.stop()  # then all that it said has been heard
             return {"error": f"the process ended with {status}: {''.join(errors)[-800:]}"}
         found: dict[str, Any] = json.loads(answer)
+        if found.pop("dead", False):
+            self.stop()  # nothing can be asked of that process any more
         return found
 
     def stop(self) -> None:
@@ -140,39 +151,90 @@ def gpu_tests() -> list[Path]:
     return [p for p in files if re.search(r"mark\.gpu|BATCHED", p.read_text(encoding="utf-8"))]
 
 
-def run_tests(seconds: float, *, sim: bool) -> dict[str, Any]:
-    """The tests that need a GPU; of the stand-in a few."""
-    chosen = ["-k", "test_fill_values_keep_every_bit"] if sim else ["-m", "gpu"]
-    files = [ROOT / "tests" / "test_device_sim.py"] if sim else gpu_tests()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
+def run_tests(
+    files: list[Path], chosen: list[str], seconds: float, *, under: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """What becomes of tests that are ``chosen`` by options, run ``under`` another command."""
+    command = [*under, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
     command += ["--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), *map(str, files)]
     begin = time.perf_counter()
-    try:
-        done = subprocess.run(
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
             command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=max(seconds, 1),
+            stdout=output,
+            stderr=subprocess.STDOUT,
             cwd=tempfile.gettempdir(),
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # so that what it has started can be ended with it
         )
-        text, code = done.stdout, done.returncode
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout or b""
-        text, code = output.decode() if isinstance(output, bytes) else output, -1
+        try:
+            code: int | None = process.wait(max(seconds, 1))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            code = None
+        output.seek(0)
+        text = output.read().decode(errors="replace")
     counts = {
         word: int(number)
         for number, word in re.findall(r"(\d+) (passed|failed|skipped|error)", text[-400:])
     }
-    # "No test ran" is no success.
-    passed = code == 0 and counts.get("passed", 0) > 0
+    if code is None:  # there is no summary: what the rows of letters say
+        rows = "".join(re.findall(r"^([.FEsx]+)(?:\s+\[ *\d+%\])?$", text, re.MULTILINE))
+        counts = {"passed": rows.count("."), "failed": rows.count("F") + rows.count("E")}
     return {
-        "passed": passed,
+        # "No test ran" is no success.
+        "passed": code == 0 and counts.get("passed", 0) > 0,
+        "finished": code is not None,
         "exit_status": code,
         "counts": counts,
         "seconds": time.perf_counter() - begin,
+        "reports": REPORT.findall(text)[:20],
         "output": text[-4000:],
     }
+
+
+def all_tests(clock: Clock, *, sim: bool) -> dict[str, Any]:
+    """The tests that need a GPU, those with damaged data in a process of their own.
+
+    Of the stand-in a few.
+    """
+    if sim:
+        one = ROOT / "tests" / "test_device_sim.py"
+        return {"sim": run_tests([one], ["-k", "test_fill_values_keep_every_bit"], 60)}
+    files = gpu_tests()
+    plain = [path for path in files if path != DAMAGE]
+    found = {"gpu": run_tests(plain, ["-m", "gpu"], clock.share(3, 150))}
+    # A damaged stream may take the context with it; all that follows in that process fails then.
+    found["damage"] = run_tests([DAMAGE], ["-m", "gpu", "--maxfail", "3"], clock.share(6, 45))
+    return found
+
+
+def sanitizer() -> str | None:
+    """Where compute-sanitizer is: in the search path, in a CUDA toolkit, in NVIDIA's wheel."""
+    found = shutil.which("compute-sanitizer")
+    if found is not None:
+        return found
+    roots = [os.environ.get(name, "") for name in ("CUDA_HOME", "CUDA_PATH")]
+    spec = importlib.util.find_spec("nvidia")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        roots += map(str, sorted(Path(folder).glob("cu*")))
+    for root in filter(None, [*roots, "/usr/local/cuda"]):
+        path = Path(root, "compute-sanitizer", "compute-sanitizer")
+        if path.is_file():
+            return str(path)
+    return None
+
+
+def sanitized(seconds: float) -> dict[str, Any]:
+    """The decode tests under compute-sanitizer: reads and writes outside of memory."""
+    tool = sanitizer()
+    if tool is None:
+        return {"note": "compute-sanitizer is not installed (wheel nvidia-cuda-sanitizer-api)"}
+    under = (tool, "--tool", "memcheck", "--target-processes", "all", "--error-exitcode", "86")
+    file = ROOT / "tests" / "test_device_cuda.py"
+    found = run_tests([file], ["-m", "gpu", "-k", DECODING], seconds, under=under)
+    return {**found, "tool": Path(tool).name}
 
 
 class Clock:
@@ -223,9 +285,13 @@ def main() -> int:
     parser.add_argument("--gib", type=float, default=4, help="decoded size of a line")
     parser.add_argument("--out", type=Path, help="folder of gpu.json and gpu.md")
     parser.add_argument("--folder", type=Path, help="where stores are written")
-    parser.add_argument("--only", nargs="*", help="names of lines and probes, and 'tests'")
+    parser.add_argument("--only", nargs="*", help="names of lines and probes, 'tests', 'sanitizer'")
     arguments = parser.parse_args()
-    wanted = set(arguments.only or ("tests", FIRST, *SAFE_PROBES, *RISKY_PROBES, *LINES))
+    parts = ("tests", "sanitizer", FIRST, *SAFE_PROBES, *RISKY_PROBES, *LINES)
+    unknown = sorted(set(arguments.only or ()) - set(parts))
+    if unknown:
+        parser.error(f"no such part: {unknown[0]!r}; there are {', '.join(parts)}")
+    wanted = set(arguments.only or parts)
     clock = Clock(60 * arguments.minutes)
     results: dict[str, Any] = {
         "command": " ".join(["python", "benchmarks/gpu/run.py", *sys.argv[1:]]),
@@ -251,7 +317,10 @@ def main() -> int:
                 results["probes"][FIRST] = worker.ask(request, clock.share(3, 120))
             if "tests" in wanted:
                 print("tests ...", flush=True)
-                results["tests"] = run_tests(clock.share(3, 170), sim=arguments.sim)
+                results["tests"] = all_tests(clock, sim=arguments.sim)
+            if "sanitizer" in wanted and not arguments.sim:
+                print("sanitizer ...", flush=True)
+                results["sanitizer"] = sanitized(clock.share(6, 50))
             probing = Clock(clock.share(2, 150))
             names = tuple(wanted & {*SAFE_PROBES, *RISKY_PROBES})
             results["probes"] |= run_probes(names, worker, options, probing) if names else {}

@@ -98,21 +98,33 @@ def probe_text(probes: dict[str, Any]) -> str:
     return "\n".join(found)
 
 
-def test_text(tests: dict[str, Any] | None) -> str:
-    if tests is None:
-        return "tests: not run"
-    verdict = "passed" if tests["passed"] else f"FAILED (exit status {tests['exit_status']})"
-    counts = ", ".join(f"{n} {word}" for word, n in tests["counts"].items())
-    return f"tests: {verdict}: {counts} in {tests['seconds']:.0f} s"
+def run_text(found: dict[str, Any]) -> str:
+    verdict = "passed" if found["passed"] else f"FAILED (exit status {found['exit_status']})"
+    if not found["finished"]:
+        verdict = "NOT FINISHED in time"
+    counts = ", ".join(f"{n} {word}" for word, n in found["counts"].items())
+    return f"{verdict}: {counts} in {found['seconds']:.0f} s"
+
+
+def test_text(results: dict[str, Any]) -> str:
+    """A line for every run of tests."""
+    lines = [f"tests ({name}): {run_text(f)}" for name, f in results.get("tests", {}).items()]
+    found = results.get("sanitizer")
+    if found is not None:
+        said = found.get("note") or f"{run_text(found)}; {len(found['reports'])} reports"
+        lines.append(f"compute-sanitizer: {said}")
+        lines += [f"  {line}" for line in (found or {}).get("reports", ())]
+    return "\n".join(lines) or "tests: not run"
 
 
 def is_good(results: dict[str, Any]) -> bool:
     """Whether tests passed and nothing failed but what may end badly."""
-    tests = results.get("tests")
+    tests = [*results.get("tests", {}).values()]
+    tests += [f for f in (results.get("sanitizer"),) if f is not None and "note" not in f]
     risky = ("damaged ", "zstd frame: ")
     parts = [found for name, found in results["probes"].items() if not name.startswith(risky)]
     parts += results["lines"].values()
-    return (tests is None or tests["passed"]) and not any("error" in part for part in parts)
+    return all(found["passed"] for found in tests) and not any("error" in part for part in parts)
 
 
 def write(results: dict[str, Any], folder: Path) -> str:
@@ -120,7 +132,7 @@ def write(results: dict[str, Any], folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gpu.json").write_text(json.dumps(results, indent=2, default=str) + "\n")
     shown = markdown(COLUMNS, rows_of(results["lines"]))
-    tests, probes = test_text(results.get("tests")), probe_text(results["probes"])
+    tests, probes = test_text(results), probe_text(results["probes"])
     facts = [
         f"- Command: `{results['command']}`, {results['seconds']:.0f} s",
         "- Device: " + ", ".join(f"{k} {v}" for k, v in results["facts"].items()),
@@ -132,6 +144,6 @@ def write(results: dict[str, Any], folder: Path) -> str:
     parts = [title, TEXT.strip(), shown, "\n".join(facts), tests, f"```\n{probes}\n```"]
     (folder / "gpu.md").write_text("\n\n".join(parts) + "\n")
     end = [probes, *facts, tests]
-    if results.get("tests") and not results["tests"]["passed"]:
-        end.insert(0, results["tests"]["output"])
+    runs = [*results.get("tests", {}).values(), results.get("sanitizer", {})]
+    end = [run["output"] for run in runs if not run.get("passed", True)] + end
     return "\n".join([*end, "", shown])

@@ -23,6 +23,14 @@ from lines import LINES, Bench
 MARK = "RESULT "
 
 
+def lives(backend: Backend) -> bool:
+    """Whether the device still does what this process asks; a bad kernel ends that for good."""
+    try:
+        return probes.lives(backend)
+    except Exception:  # noqa: BLE001  whatever a dead context raises
+        return False
+
+
 def answer(request: dict[str, Any], backend: Backend, sizes: Sizes, folder: Path) -> dict[str, Any]:
     if request["kind"] == "facts":
         return {"facts": backend.facts(), "pinned_rate": backend.copy_rate()}
@@ -47,7 +55,7 @@ def main() -> None:
         try:
             found = answer(json.loads(text), backend, sizes, arguments.folder)
         except Exception:  # noqa: BLE001  told to whoever asked
-            found = {"error": traceback.format_exc(limit=-4)[-1500:]}
+            found = {"error": traceback.format_exc(limit=-4)[-1500:], "dead": not lives(backend)}
         found["took_s"] = time.perf_counter() - begin
         print(MARK + json.dumps(found, default=str), flush=True)
 

@@ -7,6 +7,7 @@ them; so every line runs, but nothing is said of CuPy, Numba or a GPU.
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from step_suite import as_batch, codec, payload, program, rows_of
 
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.nvcomp_host import HostNvComp
-from zarr_gpu.codecs.runtime import Verdicts
+from zarr_gpu.codecs.runtime import ALREADY, Verdicts
 from zarr_gpu.devices import cuda_runtime
 from zarr_gpu.devices.cuda_runtime import CudaRuntime, KernelArgument, cuda_problem, launch_shape
 from zarr_gpu.devices.sim_runtime import SimRuntime
@@ -75,9 +76,17 @@ class Array(np.ndarray):
 
 
 class Stream:
-    def __init__(self, ptr: int = 64, non_blocking: bool = False) -> None:
-        self.ptr = ptr
+    current: ClassVar[list[Stream]] = []
+
+    def __init__(self, ptr: int = 64, non_blocking: bool = False, priority: int = 0) -> None:
+        self.ptr = ptr + priority
         self.log: list[Any] = []
+
+    def __enter__(self) -> None:
+        Stream.current.append(self)
+
+    def __exit__(self, *_: object) -> None:
+        Stream.current.pop()
 
     def wait_event(self, event: Event) -> None:
         self.log.append(("wait", event))
@@ -126,7 +135,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
     from numba import cuda
     from zarr_gpu.kernels import registry
 
-    stream = Stream()
+    Stream.current[:] = [Stream()]
 
     def empty(shape: Any, dtype: Any) -> Array:
         return np.empty(shape, dtype).view(Array)
@@ -140,7 +149,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
         cuda=SimpleNamespace(
             Stream=Stream,
             Event=Event,
-            get_current_stream=lambda device: stream,
+            get_current_stream=lambda device: Stream.current[-1],
             alloc_pinned_memory=lambda nbytes: bytearray(nbytes + 7),
             runtime=SimpleNamespace(getDeviceCount=lambda: 1),
             nvtx=SimpleNamespace(available=False),
@@ -346,6 +355,45 @@ def test_steps(runtime: CudaRuntime, chain: Any) -> None:
     assert all(stream == ("external", 64) for _, _, stream in Launcher.shapes)
 
 
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [codec("blosc", typesize=4, cname="lz4")],
+        [codec("blosc", typesize=4, cname="zstd")],
+        [codec("zstd")],
+        [codec("gzip"), codec("crc32c")],
+    ],
+    ids=lambda chain: chain[0].name,
+)
+def test_headers_on_the_device_are_read_beside_other_work(runtime: CudaRuntime, chain: Any) -> None:
+    prog = program(chain, (2000,), "<i4")
+    rows = [payload(np.random.default_rng(i), 8000, 0) for i in range(5)]
+    batch = as_batch(runtime, [prog.encode(row.view("<i4")) for row in rows], at_hand=False)
+    written, main = runtime.record(), runtime.cupy_stream
+    main.log.clear()
+    Launcher.shapes.clear()
+    verdicts = Verdicts()
+    batch = replace(batch, since=written)
+    for step, of in zip(reversed(make_steps(prog)), reversed(prog.steps), strict=True):
+        batch = step.decode(runtime, batch, of.limit, verdicts)
+    assert all((a == b).all() for a, b in zip(rows_of(batch), rows, strict=True))
+    assert "synchronize" not in main.log[:-1]  # but by this test
+    aside: Any = runtime._aside
+    assert aside.cupy_stream.log[0] == ("wait", written)
+    assert "synchronize" in aside.cupy_stream.log
+    assert ("external", 59) in {stream for _, _, stream in Launcher.shapes}
+    assert Stream.current == [main]
+
+
+def test_what_is_there_already_is_not_waited_for(runtime: CudaRuntime) -> None:
+    with runtime.beside(ALREADY) as aside, runtime.beside(ALREADY) as again:
+        assert again is aside is not runtime
+        assert aside.cupy_stream.log == []
+        assert aside.counts is runtime.counts
+    with runtime.beside(None) as same:
+        assert same is runtime
+
+
 def test_slots(runtime: CudaRuntime) -> None:
     slot: Any = runtime.slot(5000)
     assert len(slot.host) == 1 << 20
@@ -363,6 +411,7 @@ def test_slots(runtime: CudaRuntime) -> None:
     assert slot._copied.log[-1] == slot._used.log[-1] == "synchronize"
     slot.grow(3 << 20)
     assert len(slot.host) == 4 << 20
+    assert slot.sent is slot._copied
     other = CudaRuntime()
     slot.adopt(other)
     with pytest.raises(DeviceError, match="no other device"):

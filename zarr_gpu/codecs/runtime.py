@@ -13,17 +13,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "DeviceBatch", "DeviceStep", "Runtime", "Slot", "Verdicts", "dense"]
+__all__ = [
+    "ALIGNMENT",
+    "ALREADY",
+    "DeviceBatch",
+    "DeviceStep",
+    "Runtime",
+    "Slot",
+    "Verdicts",
+    "dense",
+]
 
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
+
+ALREADY = object()
+"""In the place of an event that has happened."""
 
 ALIGNMENT = 16
 """Rows of dense buffers start at multiples of this many bytes."""
@@ -34,13 +47,16 @@ class DeviceBatch:
     """``n`` runs of bytes of one device buffer; their places are known to the host.
 
     ``host`` holds the same bytes at the same offsets in host memory, where they are still at hand
-    (as fetched), so that headers can be read without asking the device.
+    (as fetched), so that headers can be read without asking the device.  ``since`` is an event
+    behind which they are on the device, or ``ALREADY``; None: they are there behind all work that
+    was started before.
     """
 
     base: Any  # device array, 1-D uint8
     offset: I64  # (n,) on the host
     nbytes: I64  # (n,) on the host
     host: U8 | None = None
+    since: Any = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -116,6 +132,9 @@ class Slot(ABC):
     """One stage of the pipeline: a host slab that is filled while other slots are decoded."""
 
     host: U8
+
+    sent: Any = None
+    """The event behind the last copy to the device, for ``Runtime.beside``; None: it is unknown."""
 
     @abstractmethod
     def adopt(self, runtime: Runtime) -> None:
@@ -212,6 +231,14 @@ class Runtime(ABC):
     def record(self) -> Any:
         """An event behind all work started so far, for ``wait`` of any runtime of the device."""
         return None
+
+    def beside(self, since: Any) -> AbstractContextManager[Runtime]:
+        """A runtime for a block that looks at bytes which are there since an event.
+
+        Its work and its downloads do not wait for what this runtime has been told to do; nothing of
+        it may be running when the block ends.  ``since=None``: this runtime itself.
+        """
+        return nullcontext(self)
 
     def wait(self, event: Any) -> None:  # noqa: B027  the stand-in works at once
         """Let later work start after ``event``; the host does not wait."""

@@ -204,8 +204,9 @@ class BatchDevice(Device):
                     yield job
                     continue
                 found, rest = np.flatnonzero(hold.ready), np.flatnonzero(~hold.ready)
-                with hold.reading(runtime) as memory:
-                    extents = Extents(Staged(memory, None), hold.start[found], hold.nbytes[found])
+                with hold.reading(runtime) as (memory, since):
+                    base = Staged(memory, None, since)
+                    extents = Extents(base, hold.start[found], hold.nbytes[found])
                     work(lane, job.take(found) if len(rest) else job, extents)
                 if len(rest):
                     yield job.take(rest)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from zarr_gpu import stages
 from zarr_gpu.codecs import nvcomp
-from zarr_gpu.codecs.runtime import Runtime, Slot
+from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
 __all__ = ["CudaRuntime", "KernelArgument", "active", "cuda_problem", "launch_shape", "pinned"]
@@ -33,6 +33,9 @@ make Numba warn."""
 
 STAGED_NBYTES = 8 << 20
 """Uploads up to this size go through page-locked memory, so that the host does not wait."""
+
+HIGHEST_PRIORITY = -5
+"""Of streams; devices with fewer priorities take their highest for it."""
 
 ON_DEVICE = (2, 13)
 """Kinds of memory in DLPack: CUDA's, and CUDA's managed."""
@@ -193,6 +196,7 @@ class CudaRuntime(Runtime):
         self.cupy_stream = self.xp.cuda.get_current_stream(device_id)
         self.nvcomp: Any = nvcomp.load()
         self._numba_stream: Any = None
+        self._aside: CudaRuntime | None = None
         _watch_stages(self.xp)
 
     @property
@@ -278,6 +282,22 @@ class CudaRuntime(Runtime):
         event.record(self.cupy_stream)
         return event
 
+    @contextmanager
+    def beside(self, since: Any) -> Iterator[Runtime]:
+        if since is None:
+            yield self
+            return
+        cupy = self.xp
+        if self._aside is None:
+            stream = cupy.cuda.Stream(non_blocking=True, priority=HIGHEST_PRIORITY)
+            with stream:
+                self._aside = CudaRuntime(self.device_id)
+            self._aside.counts, self._aside.nvcomp = self.counts, self.nvcomp
+        with self._aside.cupy_stream:  # memory too comes from the allocator of that stream
+            if since is not ALREADY:
+                self._aside.wait(since)
+            yield self._aside
+
     def wait(self, event: Any) -> None:
         self.cupy_stream.wait_event(event)
 
@@ -314,7 +334,7 @@ class _CudaSlot(Slot):
         self._runtime = runtime
         cupy = runtime.xp
         self._copies = cupy.cuda.Stream(non_blocking=True)
-        self._copied = cupy.cuda.Event(disable_timing=True)
+        self._copied = self.sent = cupy.cuda.Event(disable_timing=True)
         self._used = cupy.cuda.Event(disable_timing=True)
         self.grow(nbytes)
 

@@ -105,9 +105,8 @@ class BatchLane(Lane):
     def _decode_rows(self, extents: Extents, rows: I64, verdicts: Verdicts) -> DeviceBatch:
         """Rows of the serialised chunks, aligned to units."""
         staged: Staged = extents.base
-        batch = DeviceBatch(
-            staged.device, extents.offset[rows], extents.nbytes[rows], host=staged.host
-        )
+        offset, nbytes = extents.offset[rows], extents.nbytes[rows]
+        batch = DeviceBatch(staged.device, offset, nbytes, host=staged.host, since=staged.since)
         steps = self._steps_for(len(rows), at_hand=staged.host is not None)
         for number in range(len(steps) - 1, -1, -1):
             before, seen, size = batch, len(verdicts.on_device), self.sizes[number]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.runtime import Runtime, Slot
+from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Job, Lane
 from zarr_gpu.extents import MISSING, Extents, Memory
@@ -43,10 +43,12 @@ class Staged:
     """The base of extents that are on the device.
 
     ``host`` holds the same bytes for a while; None where they came without touching the host.
+    ``since`` is the event behind which they are there (see ``DeviceBatch``).
     """
 
     device: Any
     host: U8 | None
+    since: Any = None
 
 
 class SlabMemory:
@@ -133,9 +135,9 @@ class Pipeline:
                         extents = fetching.result()
                         if extents is not None:
                             staged = (
-                                Staged(extents.base, None)
+                                Staged(extents.base, None, ALREADY)
                                 if direct
-                                else Staged(slot.send(fetching.used), slot.host)
+                                else Staged(slot.send(fetching.used), slot.host, slot.sent)
                             )
                             extents = Extents(staged, extents.offset, extents.nbytes)
                         work(lane, job, extents)

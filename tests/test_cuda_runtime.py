@@ -7,6 +7,7 @@ them; so every line runs, but nothing is said of CuPy, Numba or a GPU.
 from __future__ import annotations
 
 import ctypes
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -165,6 +166,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
         lambda name: SimpleNamespace(cuda=Launcher(kernels(name)), njit=kernels(name).njit),
     )
     monkeypatch.setattr(CudaRuntime, "_staged", type(CudaRuntime._staged)())
+    monkeypatch.setattr(cuda_runtime, "_of_thread", threading.local())
     Event.made.clear()
     Launcher.shapes.clear()
     made = CudaRuntime()
@@ -392,6 +394,9 @@ def test_what_is_there_already_is_not_waited_for(runtime: CudaRuntime) -> None:
         assert aside.counts is runtime.counts
     with runtime.beside(None) as same:
         assert same is runtime
+    with CudaRuntime().beside(ALREADY) as other:  # another read, on the same thread
+        assert other is not aside
+        assert other.cupy_stream is aside.cupy_stream
 
 
 def test_slots(runtime: CudaRuntime) -> None:

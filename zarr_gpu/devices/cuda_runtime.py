@@ -44,6 +44,8 @@ _NO_CUPY = "device 'cuda' needs CuPy: pip install 'zarr-gpu[cuda13]' (or [cuda12
 
 _is_usable = False
 
+_of_thread = threading.local()
+
 _WRITABLE = {"data": (0, False)}
 
 
@@ -129,6 +131,15 @@ def pinned(nbytes: int) -> npt.NDArray[np.uint8]:
 def _copy(memory: npt.NDArray[np.uint8], device: Any, nbytes: int, stream: Any) -> None:
     """Copy page-locked memory to a contiguous array; the host does not wait."""
     device.data.copy_from_host_async(memory.ctypes.data, nbytes, stream)
+
+
+def _side_stream(device_id: int) -> Any:
+    """A stream of this thread, ahead of others: kept, as CuPy keeps memory for every stream."""
+    streams = vars(_of_thread)
+    name = f"side_{device_id}"
+    if name not in streams:
+        streams[name] = _cupy().cuda.Stream(non_blocking=True, priority=HIGHEST_PRIORITY)
+    return streams[name]
 
 
 def launch_shape(threads: int) -> tuple[int, int]:
@@ -287,10 +298,8 @@ class CudaRuntime(Runtime):
         if since is None:
             yield self
             return
-        cupy = self.xp
         if self._aside is None:
-            stream = cupy.cuda.Stream(non_blocking=True, priority=HIGHEST_PRIORITY)
-            with stream:
+            with _side_stream(self.device_id):
                 self._aside = CudaRuntime(self.device_id)
             self._aside.counts, self._aside.nvcomp = self.counts, self.nvcomp
         with self._aside.cupy_stream:  # memory too comes from the allocator of that stream

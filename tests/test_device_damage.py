@@ -184,6 +184,8 @@ def test_many_damaged_chunks_among_good_ones(name: str, case: str) -> None:
 
 # ---- frames of other libraries -------------------------------------------------------------------
 
+FILTERS = {"astype", "delta", "fixedscaleoffset", "quantize", "shuffle"}
+
 SOURCES = {"c-blosc": 13, "zstd": 4, "zstd-rs": 48, "klauspost-compress": 14}
 """Zstandard and Blosc frames by source."""
 
@@ -249,9 +251,9 @@ def test_blobs_of_numcodecs(name: str, shared_data: Path) -> None:
         if FEW and size > 1 << 11:
             continue
         data = np.fromfile(shared_data / "numcodecs" / blob["encoded"], np.uint8)
-        dtype = config_.get("dtype", "|u1")
+        dtype = config_.get("dtype") or config_.get("decode_dtype") or "|u1"
         width = np.dtype(dtype).itemsize
-        is_filter = config_["id"] in ("delta", "fixedscaleoffset", "shuffle")
+        is_filter = config_["id"] in FILTERS
         document = v2_document(
             shape=[size // width],
             chunks=[max(size // width, 1)],

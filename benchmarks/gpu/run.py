@@ -204,9 +204,9 @@ def all_tests(clock: Clock, *, sim: bool) -> dict[str, Any]:
         return {"sim": run_tests([one], ["-k", "test_fill_values_keep_every_bit"], 60)}
     files = gpu_tests()
     plain = [path for path in files if path != DAMAGE]
-    found = {"gpu": run_tests(plain, ["-m", "gpu"], clock.share(3, 150))}
+    found = {"gpu": run_tests(plain, ["-m", "gpu"], clock.share(3, 110))}
     # A damaged stream may take the context with it; all that follows in that process fails then.
-    found["damage"] = run_tests([DAMAGE], ["-m", "gpu", "--maxfail", "3"], clock.share(6, 45))
+    found["damage"] = run_tests([DAMAGE], ["-m", "gpu", "--maxfail", "3"], clock.share(6, 30))
     return found
 
 
@@ -317,14 +317,14 @@ def main() -> int:
             if FIRST in wanted:  # before anything else has compiled kernels
                 print(f"probe {FIRST} ...", flush=True)
                 request = {"kind": "probe", "name": FIRST}
-                results["probes"][FIRST] = worker.ask(request, clock.share(3, 120))
+                results["probes"][FIRST] = worker.ask(request, clock.share(4, 90))
             if "tests" in wanted:
                 print("tests ...", flush=True)
                 results["tests"] = all_tests(clock, sim=arguments.sim)
             if "sanitizer" in wanted and not arguments.sim:
                 print("sanitizer ...", flush=True)
-                results["sanitizer"] = sanitized(clock.share(6, 50))
-            probing = Clock(clock.share(2, 150))
+                results["sanitizer"] = sanitized(clock.share(6, 35))
+            probing = Clock(clock.share(3, 90))
             names = tuple(wanted & {*SAFE_PROBES, *RISKY_PROBES})
             if names:
                 results["probes"] |= run_probes(names, worker, options, probing, sim=arguments.sim)

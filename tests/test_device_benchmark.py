@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def test_everything_on_the_stand_in(tmp_path: Path, run: Any) -> None:
     parts = [run.FIRST, *run.SAFE_PROBES, *run.RISKY_PROBES, *run.LINES]
     names = ["tests", *parts]
     done = subprocess.run(
-        [*command, "--folder", str(tmp_path), "--only", *names],
+        [*command, "--minutes", "60", "--folder", str(tmp_path), "--only", *names],
         capture_output=True,
         text=True,
         check=False,
@@ -101,27 +102,42 @@ def some_tests(tmp_path: Path, text: str) -> Path:
 
 
 def test_runs_of_tests(run: Any, tmp_path: Path) -> None:
-    passing = some_tests(tmp_path, "def test_a(): pass\ndef test_b(): pass\n")
-    found = run.run_tests([passing], [], 60)
-    assert (found["passed"], found["finished"], found["counts"]) == (True, True, {"passed": 2})
-    nothing = run.run_tests([passing], ["-k", "other"], 60)
-    assert (nothing["passed"], nothing["exit_status"]) == (False, 5)
-    failing = some_tests(tmp_path, "def test_a(): pass\ndef test_b(): assert False\n")
-    found = run.run_tests([failing], [], 60)
-    assert (found["passed"], found["counts"]) == (False, {"failed": 1, "passed": 1})
+    some = some_tests(tmp_path, "def test_a(): pass\ndef test_b(): assert False\n")
+    found = run.run_tests([some], [], 600)
+    assert (found["passed"], found["finished"]) == (False, True)
+    assert found["counts"] == {"failed": 1, "passed": 1}
     assert "assert False" in found["output"]
+    nothing = run.run_tests([some], ["-k", "other"], 600)
+    assert (nothing["passed"], nothing["exit_status"]) == (False, 5)
 
 
-def test_tests_that_take_too_long_are_counted(run: Any, tmp_path: Path) -> None:
+def test_tests_that_take_too_long_are_counted(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = tmp_path / "reached"
     slow = some_tests(
         tmp_path,
-        "import subprocess, time\ndef test_a(): pass\n"
-        "def test_b():\n    subprocess.Popen(['sleep', '60'])\n    time.sleep(60)\n",
+        "import pathlib, subprocess, time\ndef test_a(): pass\n"
+        "def test_b():\n    child = subprocess.Popen(['sleep', '600'])\n"
+        f"    pathlib.Path({str(reached)!r}).write_text(str(child.pid))\n    time.sleep(600)\n",
     )
-    found = run.run_tests([slow], [], 4)
+
+    class Impatient(subprocess.Popen):  # type: ignore[type-arg]
+        def wait(self, timeout: float | None = None) -> int:
+            while timeout is not None:
+                assert self.poll() is None
+                if reached.exists() and reached.read_text():
+                    raise subprocess.TimeoutExpired("pytest", timeout)
+                time.sleep(0.02)
+            return super().wait()
+
+    monkeypatch.setattr(run.subprocess, "Popen", Impatient)
+    found = run.run_tests([slow], [], 1)
     assert (found["passed"], found["finished"]) == (False, False)
     assert found["counts"] == {"passed": 1, "failed": 0}
-    assert found["seconds"] < 30
+    child = Path("/proc", reached.read_text())
+    if Path("/proc/self").exists():  # what it had started is gone too
+        assert not child.exists() or "Z (zombie)" in (child / "status").read_text()
 
 
 SANITIZER = """#!/usr/bin/env bash
@@ -153,11 +169,11 @@ def test_compute_sanitizer(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
         "run_tests",
         lambda files, chosen, seconds, under: ran([seen], [], seconds, under=under),
     )
-    found = run.sanitized(60)
+    found = run.sanitized(600)
     assert (found["passed"], found["reports"]) == (True, [])
     assert "--tool memcheck --target-processes all --error-exitcode 86" in found["output"]
     monkeypatch.setenv("BAD", "1")
-    found = run.sanitized(60)
+    found = run.sanitized(600)
     assert (found["passed"], found["exit_status"]) == (False, 86)
     assert found["reports"] == ["Invalid __global__ read of size 1 bytes"]
 

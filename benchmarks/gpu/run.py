@@ -201,7 +201,7 @@ def all_tests(clock: Clock, *, sim: bool) -> dict[str, Any]:
     """
     if sim:
         one = ROOT / "tests" / "test_device_sim.py"
-        return {"sim": run_tests([one], ["-k", "test_fill_values_keep_every_bit"], 60)}
+        return {"sim": run_tests([one], ["-k", "test_fill_values_keep_every_bit"], 600)}
     files = gpu_tests()
     plain = [path for path in files if path != DAMAGE]
     found = {"gpu": run_tests(plain, ["-m", "gpu"], clock.share(3, 110))}

@@ -127,7 +127,7 @@ def same_bits(got: Any, expected: Any) -> bool:
         return two.dtype.names == one.dtype.names and all(
             same_bits(one[name], two[name]) for name in one.dtype.names
         )
-    if one.dtype.kind in "OT":
+    if one.dtype.kind in "OT" or (two.dtype.kind == "T" and two.shape == ()):  # a scalar is str
         return bool(one.tolist() == two.tolist())
     if one.shape == () and one.dtype.kind == two.dtype.kind:
         if one.dtype.kind in "SU":

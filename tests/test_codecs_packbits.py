@@ -75,5 +75,9 @@ def test_damage() -> None:
             PackBitsFilter().decode(bad, limit=10, exact=True)
     with pytest.raises(CodecError, match="at most 9"):
         PackBitsFilter().decode(good, limit=9, exact=False)
+    numbers = ChunkSpec((1,), np.dtype("u1"))
+    for refuse in (PackBits().encoded_spec, PackBitsFilter().evolve):
+        with pytest.raises(MetadataError, match="booleans"):
+            refuse(numbers)
     with pytest.raises(MetadataError, match="booleans"):
-        PackBits().encoded_spec(ChunkSpec((1,), np.dtype("u1")))
+        PackBitsFilter(np.dtype("i2")).evolve(ChunkSpec((1,), np.dtype("?")))

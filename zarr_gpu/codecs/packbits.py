@@ -62,11 +62,7 @@ class PackBits(ArrayToArray):
         return {}
 
     def encoded_spec(self, spec: ChunkSpec) -> ChunkSpec:
-        if spec.dtype != np.bool_:
-            raise MetadataError(
-                f"codec {self.name!r} packs booleans and cannot encode {spec.dtype}",
-                codec=self.name,
-            )
+        check_booleans(spec.dtype)
         return ChunkSpec((packed_size(spec.nbytes),), np.dtype(np.uint8))
 
     def encode(self, array: Array, spec: ChunkSpec) -> Array:
@@ -79,13 +75,29 @@ class PackBits(ArrayToArray):
         return items.view(np.bool_).reshape(spec.shape)
 
     def as_filter(self, dtype: np.dtype[Any] | None) -> BytesToBytes:
-        return PackBitsFilter()
+        return PackBitsFilter(dtype)
+
+
+def check_booleans(dtype: np.dtype[Any]) -> None:
+    """Raise MetadataError for elements of which only the truth would be kept."""
+    if dtype != np.bool_:
+        raise MetadataError(
+            f"codec {PackBits.name!r} packs booleans and cannot encode {dtype}", codec=PackBits.name
+        )
 
 
 class PackBitsFilter(BytesToBytes):
-    """The codec in v2, whose filters work on bytes."""
+    """The codec in v2, whose filters work on bytes: it knows their type from the array."""
 
     name: ClassVar[str] = PackBits.name
+
+    def __init__(self, dtype: np.dtype[Any] | None = None) -> None:
+        self.dtype = dtype
+
+    def evolve(self, spec: ChunkSpec) -> PackBitsFilter:
+        dtype = spec.dtype if self.dtype is None else self.dtype
+        check_booleans(dtype)
+        return PackBitsFilter(dtype)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:

@@ -7,7 +7,7 @@ can tell must be told all the same.
 Environment:
 
 ``TEST_DEVICE_MUTANTS``  damaged chunks per chain of codecs: 12 (10 in the simulator) unless set,
-                         2,000 with ``HYPOTHESIS_PROFILE=full``; many take more frames too
+                         2,000 with ``HYPOTHESIS_PROFILE=full``; from 1,000 on, all frames
 """
 
 from __future__ import annotations

@@ -152,6 +152,7 @@ def keys_of(array: Array) -> set[str]:
 
 NUMBERS = (np.arange(24 * 20, dtype="i4") ** 3 % 2551 - 700).reshape(24, 20)
 FLOATS = (np.arange(24 * 20) % 97 / 8 - 3).reshape(24, 20)
+TRUTHS = NUMBERS % 3 == 0
 
 
 def named(name: str, **configuration: Any) -> Json:
@@ -218,6 +219,24 @@ V3: dict[str, tuple[list[Any], np.ndarray, str]] = {
     ),
     "delta floats": ([named("numcodecs.delta", dtype="<f8"), LITTLE], FLOATS, "dv"),
     "scale": ([named("numcodecs.fixedscaleoffset", **_SCALE), LITTLE, "gzip"], FLOATS, "dvd"),
+    "astype": (
+        [named("numcodecs.astype", encode_dtype="<i2", decode_dtype="<i4"), LITTLE, "zstd"],
+        NUMBERS,
+        "dvd",
+    ),
+    "astype big": (
+        [named("numcodecs.astype", encode_dtype=">f8", decode_dtype="<i4"), _BIG],
+        NUMBERS,
+        "dv",
+    ),
+    "quantize": (
+        [named("numcodecs.quantize", digits=1, dtype="<f8", astype="<f4"), LITTLE],
+        FLOATS,
+        "dv",
+    ),
+    "bitround": ([named("numcodecs.bitround", keepbits=12), LITTLE, "gzip"], FLOATS, "dvd"),
+    "bitround big": ([named("numcodecs.bitround", keepbits=12), _BIG], FLOATS, "cv"),
+    "packbits": ([named("numcodecs.packbits"), LITTLE, "zstd"], TRUTHS, "dvd"),
     "transposed delta": (
         [named("transpose", order=[1, 0]), named("numcodecs.delta", dtype="<i4"), LITTLE],
         NUMBERS,
@@ -266,6 +285,16 @@ V2: dict[str, tuple[list[Json] | None, Json | None, str, np.ndarray, str]] = {
         "vddd",
     ),
     "scale": ([{"id": "fixedscaleoffset", **_SCALE}], {"id": "bz2"}, "<f8", FLOATS, "vdc"),
+    "astype": (
+        [{"id": "astype", "encode_dtype": "<f4", "decode_dtype": "<i4"}],
+        {"id": "lz4"},
+        "<i4",
+        NUMBERS,
+        "vdd",
+    ),
+    "quantize": ([{"id": "quantize", "digits": 1, "dtype": "<f8"}], None, "<f8", FLOATS, "vd"),
+    "bitround": ([{"id": "bitround", "keepbits": 12}], {"id": "zlib"}, ">f8", FLOATS, "vdd"),
+    "packbits": ([{"id": "packbits"}], {"id": "lz4"}, "|b1", TRUTHS, "vdd"),
     "crc32": ([{"id": "crc32"}], None, "<i4", NUMBERS, "vd"),
     "crc32c": ([{"id": "crc32c"}], None, "<i4", NUMBERS, "vd"),
     "adler32": ([{"id": "adler32"}], {"id": "zstd", "level": 1}, "<i4", NUMBERS, "vdd"),
@@ -274,7 +303,7 @@ V2: dict[str, tuple[list[Json] | None, Json | None, str, np.ndarray, str]] = {
 
 CODECS = [f"v3 {name}" for name in V3] + [f"v2 {name}" for name in V2]
 
-_V3_NAMES = {"i": "int32", "f": "float64"}
+_V3_NAMES = {"b": "bool", "i": "int32", "f": "float64"}
 
 
 def document_of(case: str) -> tuple[Json, np.ndarray, str]:
@@ -287,7 +316,7 @@ def document_of(case: str) -> tuple[Json, np.ndarray, str]:
             chunk_grid=regular(6, 8),
             data_type=_V3_NAMES[values.dtype.kind],
             codecs=codecs,
-            fill_value=7,
+            fill_value=7 if values.dtype.kind != "b" else True,
         )
         return document, values, where
     filters, compressor, dtype, values, where = V2[name]
@@ -297,7 +326,7 @@ def document_of(case: str) -> tuple[Json, np.ndarray, str]:
         dtype=dtype,
         filters=filters,
         compressor=compressor,
-        fill_value=7,
+        fill_value=7 if values.dtype.kind != "b" else True,
     )
     return document, values, where
 

@@ -513,7 +513,7 @@ def check_headers(run: Run, data: np.ndarray, cname: bytes, block: int) -> None:
         at = int.from_bytes(frame[16:20], "little")
         if number not in {0, 1}:
             change(at, word)  # the length of a split
-    change(4, b"\x27", stored, 39)  # a byte more than it says
+    change(4, b"\x27\0\0\0" * 2, stored, 39)  # a byte more than it says
     bad += [(frame[:n], len(data)) for n in (0, 1, 15, 16, 17, len(frame) - 1)]
     bad += [(frame, len(data) - 1), (frame, 0), (frame, -1), (frame, 2**40)]
     for i in range(0, len(bad), 8):
@@ -989,7 +989,7 @@ def case_fixedscaleoffset(run: Run, rng: np.random.Generator, scale: Scale) -> N
     done = [0, 0]
     factors: list[tuple[float, float]] = [(10, 1), (0.1, 1000), (3, -2.5), (1e3, 0), (7.7, 1e5)]
     pairs = pairs_of(scale, NUMBERS, "f4f4 f8f8 f4i2 f8u1 i4f8")
-    for i, (decoded, stored) in enumerate(2 * pairs):
+    for i, (decoded, stored) in enumerate(2 * pairs + pairs[:2]):
         factor, offset = factors[(i + i // len(pairs)) % len(factors)]
         codec = numcodecs.FixedScaleOffset(offset, factor, decoded, stored)
         tpr = int(rng.choice(scale.tprs))

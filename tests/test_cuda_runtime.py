@@ -6,6 +6,9 @@ them; so every line runs, but nothing is said of CuPy, Numba or a GPU.
 
 from __future__ import annotations
 
+import ctypes
+import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -18,7 +21,7 @@ from step_suite import as_batch, codec, payload, program, rows_of
 
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.nvcomp_host import HostNvComp
-from zarr_gpu.codecs.runtime import Verdicts
+from zarr_gpu.codecs.runtime import ALREADY, Verdicts
 from zarr_gpu.devices import cuda_runtime
 from zarr_gpu.devices.cuda_runtime import CudaRuntime, KernelArgument, cuda_problem, launch_shape
 from zarr_gpu.devices.sim_runtime import SimRuntime
@@ -31,14 +34,33 @@ class Memory:
     def __init__(self, array: np.ndarray) -> None:
         self.ptr = int(array.__array_interface__["data"][0])
         self.mem = SimpleNamespace(ptr=self.ptr)
+        self._nbytes = array.nbytes
+
+    def copy_from_host_async(self, address: int, nbytes: int, stream: Stream) -> None:
+        assert type(address) is int
+        assert nbytes <= self._nbytes
+        assert isinstance(stream, Stream)
+        stream.log.append("copy")
+        ctypes.memmove(self.ptr, address, nbytes)
 
 
 class Array(np.ndarray):
     """NumPy's array with what is CuPy's own."""
 
+    number = 0
+
     @property
     def data(self) -> Memory:
         return Memory(self)
+
+    @property
+    def device(self) -> Any:
+        return SimpleNamespace(id=self.number)
+
+    def copy(self) -> Array:  # type: ignore[override]
+        copied = np.array(self).view(Array)
+        copied.number = 0  # the current one
+        return copied
 
     def set(self, host: Any, stream: Any = None) -> None:
         assert type(host) is np.ndarray
@@ -55,9 +77,17 @@ class Array(np.ndarray):
 
 
 class Stream:
-    def __init__(self, ptr: int = 64, non_blocking: bool = False) -> None:
-        self.ptr = ptr
+    current: ClassVar[list[Stream]] = []
+
+    def __init__(self, ptr: int = 64, non_blocking: bool = False, priority: int = 0) -> None:
+        self.ptr = ptr + priority
         self.log: list[Any] = []
+
+    def __enter__(self) -> None:
+        Stream.current.append(self)
+
+    def __exit__(self, *_: object) -> None:
+        Stream.current.pop()
 
     def wait_event(self, event: Event) -> None:
         self.log.append(("wait", event))
@@ -106,7 +136,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
     from numba import cuda
     from zarr_gpu.kernels import registry
 
-    stream = Stream()
+    Stream.current[:] = [Stream()]
 
     def empty(shape: Any, dtype: Any) -> Array:
         return np.empty(shape, dtype).view(Array)
@@ -114,11 +144,13 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
     pretended = SimpleNamespace(
         ndarray=Array,
         empty=empty,
+        asarray=lambda given: given.__cuda_array_interface__["array"],
+        from_dlpack=lambda given: given.array,
         concatenate=lambda parts: np.concatenate(parts).view(Array),
         cuda=SimpleNamespace(
             Stream=Stream,
             Event=Event,
-            get_current_stream=lambda device: stream,
+            get_current_stream=lambda device: Stream.current[-1],
             alloc_pinned_memory=lambda nbytes: bytearray(nbytes + 7),
             runtime=SimpleNamespace(getDeviceCount=lambda: 1),
             nvtx=SimpleNamespace(available=False),
@@ -134,6 +166,7 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> CudaRuntime:
         lambda name: SimpleNamespace(cuda=Launcher(kernels(name)), njit=kernels(name).njit),
     )
     monkeypatch.setattr(CudaRuntime, "_staged", type(CudaRuntime._staged)())
+    monkeypatch.setattr(cuda_runtime, "_of_thread", threading.local())
     Event.made.clear()
     Launcher.shapes.clear()
     made = CudaRuntime()
@@ -181,6 +214,63 @@ def test_arguments_have_the_types_that_kernels_are_compiled_for(dtype: str) -> N
 
 
 # ---- on a pretended CuPy -------------------------------------------------------------------------
+
+
+class Tensor:
+    """An array of another library, on device ``number`` or in memory of another kind."""
+
+    def __init__(self, kind: int, number: int = 0) -> None:
+        self.array = np.arange(4.0).view(Array)
+        self.array.number = number
+        self.kind = kind
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.kind, self.array.number
+
+
+class Described:
+    """An array that tells where it is by ``__cuda_array_interface__`` alone."""
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        array = np.arange(4.0).view(Array)
+        self.__cuda_array_interface__ = {"data": (array.data.ptr, read_only), "array": array}
+
+
+def test_arrays_of_other_libraries_are_adopted(runtime: CudaRuntime) -> None:
+    own = runtime.empty(4)
+    assert runtime.adopt(own) is own
+    for given in (Tensor(2), Tensor(13), Described(), Described(read_only=True)):
+        found = runtime.adopt(given)
+        assert type(found) is Array
+        assert found.tolist() == [0, 1, 2, 3]
+    tensor = Tensor(2)
+    assert runtime.adopt(tensor) is tensor.array  # the very memory
+    far = Tensor(2, number=1)
+    near = runtime.adopt(far)
+    assert near is not far.array
+    assert (near.device.id, near.tolist()) == (0, [0, 1, 2, 3])
+    for host in (Tensor(1), Tensor(3), np.arange(4), 5, [1, 2]):  # 3: page-locked memory
+        assert runtime.adopt(host) is None
+
+
+def test_results_go_to_arrays_of_other_libraries(runtime: CudaRuntime) -> None:
+    own = runtime.empty(4)
+    assert runtime.target(own) is own
+    for given in (Tensor(2), Described()):
+        assert type(runtime.target(given)) is Array
+    for wrong, why in (
+        (np.empty(4), "must be an array on device 0, not a ndarray"),
+        (Tensor(1), "not a Tensor"),
+        (Tensor(2, number=1), "out is on device 1"),
+        (Described(read_only=True), "may not be written"),
+    ):
+        with pytest.raises(TypeError, match=why):
+            runtime.target(wrong)
+
+
+def test_addresses(runtime: CudaRuntime) -> None:
+    memory = runtime.empty(16)
+    assert runtime.address(memory[3:]) == runtime.address(memory) + 3
 
 
 def test_unknown_devices(runtime: CudaRuntime) -> None:
@@ -267,6 +357,48 @@ def test_steps(runtime: CudaRuntime, chain: Any) -> None:
     assert all(stream == ("external", 64) for _, _, stream in Launcher.shapes)
 
 
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [codec("blosc", typesize=4, cname="lz4")],
+        [codec("blosc", typesize=4, cname="zstd")],
+        [codec("zstd")],
+        [codec("gzip"), codec("crc32c")],
+    ],
+    ids=lambda chain: chain[0].name,
+)
+def test_headers_on_the_device_are_read_beside_other_work(runtime: CudaRuntime, chain: Any) -> None:
+    prog = program(chain, (2000,), "<i4")
+    rows = [payload(np.random.default_rng(i), 8000, 0) for i in range(5)]
+    batch = as_batch(runtime, [prog.encode(row.view("<i4")) for row in rows], at_hand=False)
+    written, main = runtime.record(), runtime.cupy_stream
+    main.log.clear()
+    Launcher.shapes.clear()
+    verdicts = Verdicts()
+    batch = replace(batch, since=written)
+    for step, of in zip(reversed(make_steps(prog)), reversed(prog.steps), strict=True):
+        batch = step.decode(runtime, batch, of.limit, verdicts)
+    assert all((a == b).all() for a, b in zip(rows_of(batch), rows, strict=True))
+    assert "synchronize" not in main.log[:-1]  # but by this test
+    aside: Any = runtime._aside
+    assert aside.cupy_stream.log[0] == ("wait", written)
+    assert "synchronize" in aside.cupy_stream.log
+    assert ("external", 59) in {stream for _, _, stream in Launcher.shapes}
+    assert Stream.current == [main]
+
+
+def test_what_is_there_already_is_not_waited_for(runtime: CudaRuntime) -> None:
+    with runtime.beside(ALREADY) as aside, runtime.beside(ALREADY) as again:
+        assert again is aside is not runtime
+        assert aside.cupy_stream.log == []
+        assert aside.counts is runtime.counts
+    with runtime.beside(None) as same:
+        assert same is runtime
+    with CudaRuntime().beside(ALREADY) as other:  # another read, on the same thread
+        assert other is not aside
+        assert other.cupy_stream is aside.cupy_stream
+
+
 def test_slots(runtime: CudaRuntime) -> None:
     slot: Any = runtime.slot(5000)
     assert len(slot.host) == 1 << 20
@@ -280,8 +412,11 @@ def test_slots(runtime: CudaRuntime) -> None:
     assert slot._copied.log[-1] is slot._copies
     slot.release()
     assert slot._used.log[-1] is runtime.cupy_stream
+    slot.wait_unused()
+    assert slot._copied.log[-1] == slot._used.log[-1] == "synchronize"
     slot.grow(3 << 20)
     assert len(slot.host) == 4 << 20
+    assert slot.sent is slot._copied
     other = CudaRuntime()
     slot.adopt(other)
     with pytest.raises(DeviceError, match="no other device"):

@@ -359,7 +359,7 @@ def test_what_is_in_use_is_not_replaced() -> None:
     assert hold.ready.tolist() == [True, False]
     put(part, runtime, "e")
     assert there(part) == "abcd"
-    with hold.reading(runtime) as memory:
+    with hold.reading(runtime) as (memory, _):
         start = int(hold.start[0])
         assert (memory[start : start + CELL] == ord("a")).all()
     put(part, runtime, "e")

@@ -6,8 +6,8 @@ steps; each of the two is read on both, whole and by random selections.
 
 Environment:
 
-``TEST_DEVICE_CASES``  number of configurations, 40 unless set (8 in the simulator); 500 for a
-                       release
+``TEST_DEVICE_CASES``  number of configurations; unless set 40 (8 in the simulator), and 500 with
+                       ``HYPOTHESIS_PROFILE=full``
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import pytest
 from device_suite import BATCHED, FEW, require, same_bits, small_jobs
 from index_strategies import orthogonal_items
 from interop_configs import Case, make_case
+from step_suite import examples
 
 import zarr_gpu
 from zarr_gpu.array import Array
 from zarr_gpu.devices import get_device
 from zarr_gpu.storage.memory import MemoryStore
 
-COUNT = int(os.environ.get("TEST_DEVICE_CASES", "8" if FEW else "40"))
+COUNT = int(os.environ.get("TEST_DEVICE_CASES") or (8 if FEW else examples(40, 500)))
 SELECTIONS = 6
 
 

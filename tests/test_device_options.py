@@ -396,6 +396,10 @@ def test_the_rule() -> None:
     assert rule.reason(blosc, 1, 1 << 30) is None  # many small streams
     assert "8 streams of 131072 bytes" in str(HostRule("auto", 9, 0).reason(blosc, 1, 1 << 20))
     assert HostRule("auto", 8, 0).reason(blosc, 1, 1 << 20) is None
+    # A single chunk of 64^3 of two bytes is too little for a device; 27 of them are not.
+    assert "4 streams of 131072 bytes" in str(rule.reason(blosc, 1, 1 << 19))
+    assert rule.reason(blosc, 27, 1 << 19) is None
+    assert rule.reason(blosc, 1, 1 << 15) is None
     assert HostRule("device", 99, 0).reason(zstd, 1, 1 << 30) is None
     assert "gpu.host_rule" in str(HostRule("host").reason(zstd, 10**6, 1))
     for each in (rule, HostRule("host")):
@@ -461,6 +465,61 @@ def test_explain_tells_of_the_rule() -> None:
         assert z.explain().steps[-1].where == "sim"
     with config.set({"gpu.host_rule": "host"}):
         assert "gpu.host_rule" in str(z.explain())
+
+
+# ---- arrays of other libraries -------------------------------------------------------------------
+
+
+class Foreign:
+    """An array of another library, in memory that the device can see."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.shape, self.dtype = array.shape, array.dtype
+
+
+class ForeignRuntime(SimRuntime):
+    def adopt(self, value: Any) -> Any | None:
+        return value.array if isinstance(value, Foreign) else None
+
+    def target(self, out: Any) -> Any:
+        return out.array if isinstance(out, Foreign) else super().target(out)
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_results_and_values_of_other_libraries(start: int) -> None:
+    """In their very memory, wherever it begins."""
+    z, values = array()
+    z = z.to(BatchDevice("sim", "sim", ForeignRuntime, enter))
+
+    def foreign() -> Foreign:
+        raw = np.zeros(values.nbytes + start, np.uint8)[start:]
+        return Foreign(raw.view(values.dtype).reshape(values.shape))
+
+    out = foreign()
+    assert z.get_basic_selection(..., out=out) is out
+    np.testing.assert_array_equal(out.array, values)
+    given = foreign()
+    given.array[...] = -values
+    z[...] = given
+    np.testing.assert_array_equal(z[...], -values)
+    with pytest.raises(TypeError, match="out must be a numpy array, not list"):
+        z.get_basic_selection(..., out=[1])
+
+
+def test_one_value_for_all_is_never_spread_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, _ = array(shape=(1 << 12,), chunks=(1 << 10,), dtype="i2")
+    seen: list[int] = []
+    real = SimRuntime.address
+    monkeypatch.setattr(
+        SimRuntime, "address", lambda self, array: seen.append(1) or real(self, array)
+    )
+    for value in (3, np.float64(-7.0), np.array([[9]])[0]):
+        z[5:-5] = value
+        assert z[7] == np.asarray(value).item()
+    assert seen == []  # no dense values
+    z[:4] = np.arange(4)
+    assert seen == [1]
 
 
 # ---- kvikio --------------------------------------------------------------------------------------

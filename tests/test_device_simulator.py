@@ -13,7 +13,7 @@ from pathlib import Path
 
 from device_suite import SIMULATED, DeviceSuite, require
 
-ALSO = ("configs", "shared_data")
+ALSO = ("configs", "damage", "shared_data")
 
 if SIMULATED:
 

@@ -216,7 +216,7 @@ IDS = [
     "antigravity", "this", "import this", "__import__('os')", "turtle", "idlelib", "pip", "zarr",
     "tensorstore", "pytest:main", "file:///x", "http://localhost/x", "__main__", "sys:modules",
     "%2e%2e", "a/b", "a\\b", "zstd/../zstd", "x" * 100_000, "é" * 1000, "*", "?", "%s", "{0}",
-    "${HOME}", "~", "-c", "vlen-array", "packbits", "categorize", "zarr_gpu.cli:main",
+    "${HOME}", "~", "-c", "vlen-array", "bitpack", "categorize", "zarr_gpu.cli:main",
 ]  # fmt: skip
 
 NOT_STRINGS: list[Any] = [None, 1, True, 1.5, [], ["zstd"], {}, {"id": "zstd"}]

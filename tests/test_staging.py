@@ -250,6 +250,48 @@ def test_errors_of_work_stop_the_reads_ahead() -> None:
     assert seen.jobs == [(0, 3)]
 
 
+@pytest.mark.parametrize("failing", ["fetch", "work"])
+def test_slots_survive_failures(failing: str) -> None:
+    """What was started on the memory of a slot may still be running: it is not given away."""
+    made: list[Any] = []
+
+    class Runtime(SimRuntime):
+        def slot(self, nbytes: int) -> Any:
+            made.append(super().slot(nbytes))
+            return made[-1]
+
+    def fetch(job: Job, memory: Any) -> Extents:
+        if failing == "fetch":
+            raise OSError("no")
+        return fetcher(lambda row: 4)(job, memory)
+
+    def work(lane: Any, job: Job, extents: Extents | None) -> None:
+        raise OSError("no")
+
+    pipeline = Pipeline()
+    lane: Any = None
+    for _ in range(4):
+        with pytest.raises(OSError, match="no"):
+            pipeline.run(Runtime("compiled"), [job_of(2), job_of(2)], fetch, work, lane)
+    assert len(made) == config.get("gpu.slots")
+    assert {id(slot) for slot in pipeline._idle} == {id(slot) for slot in made}
+
+
+def test_slots_too_many_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[Any] = []
+    runtime = SimRuntime("compiled")
+
+    def note(slot: Any) -> None:
+        waited.append(slot)
+
+    monkeypatch.setattr(type(runtime.slot(1)), "wait_unused", note)
+    pipeline = Pipeline()
+    with pipeline._slots(runtime, 1), pipeline._slots(runtime, 1), pipeline._slots(runtime, 2):
+        pass
+    assert len(pipeline._idle) == len(waited) == 2
+    assert not {id(slot) for slot in waited} & {id(slot) for slot in pipeline._idle}
+
+
 def test_a_slab_is_not_read_again_once_it_is_released() -> None:
     held: list[np.ndarray] = []
 

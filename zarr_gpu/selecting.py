@@ -250,7 +250,9 @@ class Selectable(ABC):
         dtype = self._dtype_of(fields)
         shape = (*plan.shape, *dtype.shape)
         work: Any = None
+        given = out
         if out is not None:
+            out = device.target(out)
             if out.shape != shape:
                 raise ValueError(f"out has shape {out.shape}, the selection {shape}")
             if not np.can_cast(dtype.base, out.dtype, "same_kind"):
@@ -273,7 +275,7 @@ class Selectable(ABC):
         if out is not None:
             if not direct:
                 out[...] = work.reshape(shape)
-            return out
+            return given
         result = work if work.shape == shape else work.reshape(shape)
         return result[()] if shape == () else result
 

@@ -108,6 +108,13 @@ class ArrayToArray(Codec):
         """
         return None
 
+    def as_filter(self, dtype: np.dtype[Any] | None) -> BytesToBytes | None:
+        """The codec as a v2 filter, where it has a form of its own for flat bytes.
+
+        ``dtype`` is the element type that filters before it have left; None: that of the array.
+        """
+        return None
+
     def stored_dtypes(self) -> tuple[np.dtype[Any], np.dtype[Any]] | None:
         """(decoded, encoded) element types from the configuration alone.
 

@@ -113,6 +113,7 @@ def make_chain(codecs: Sequence[Codec]) -> Chain:
     arrays: list[ArrayToArray] = []
     compressors: list[BytesToBytes] = []
     serializer: ArrayToBytes | None = None
+    changed: np.dtype[Any] | None = None  # by a filter
     for codec in codecs:
         if isinstance(codec, ArrayToBytes):
             if serializer is not None:
@@ -125,6 +126,10 @@ def make_chain(codecs: Sequence[Codec]) -> Chain:
             if serializer is None:
                 arrays.append(codec)
                 continue
+            own = codec.as_filter(changed)
+            if own is not None:
+                compressors.append(own)
+                continue
             dtypes = codec.stored_dtypes()
             if dtypes is None:
                 raise MetadataError(
@@ -132,6 +137,7 @@ def make_chain(codecs: Sequence[Codec]) -> Chain:
                     codec=codec.name,
                 )
             compressors.append(FlatFilter(codec, *dtypes))
+            changed = dtypes[1]
         elif isinstance(codec, BytesToBytes):
             if serializer is None:
                 raise MetadataError(

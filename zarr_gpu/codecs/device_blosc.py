@@ -205,8 +205,6 @@ def _device_walk(
     ends = np.cumsum(
         [8 * size for size in sizes] + [4 * count] + [-(-n // 8) * 8 for n in flag_sizes]
     )
-    raw = runtime.empty(int(ends[-1]))
-    raw.fill(0)
 
     def parts(memory: Any) -> tuple[list[Any], list[Any], Any]:
         starts = [0, *ends[:-1].tolist()]
@@ -216,10 +214,13 @@ def _device_walk(
         flags = [memory[starts[k + 1 + i] :][:n] for i, n in enumerate(flag_sizes)]
         return words, flags, status
 
-    words, flags, status = parts(raw)
-    tables = runtime.upload_tables(given)
-    runtime.launch(kernel, count, batch.base, *tables, *_order(kernel, words, flags), status)
-    return parts(runtime.download(raw))
+    with runtime.beside(batch.since) as aside:
+        raw = aside.empty(int(ends[-1]))
+        raw.fill(0)
+        words, flags, status = parts(raw)
+        tables = aside.upload_tables(given)
+        aside.launch(kernel, count, batch.base, *tables, *_order(kernel, words, flags), status)
+        return parts(aside.download(raw))
 
 
 # ---- what goes to the device ---------------------------------------------------------------------

@@ -99,14 +99,18 @@ class ChecksumStep(DeviceStep):
         result = replace(batch, offset=start, nbytes=np.maximum(payload, 0))
         if not len(rows):
             return result
-        computed = checksums(runtime, self._kind, batch.base, start[rows], payload[rows])
         place = batch.offset + (payload if self._at_end else 0)
-        status = check_stored(runtime, batch.base, place[rows], computed)
-        if self._wait:
-            bad = runtime.download(status) != 0
-            self._refuse(runtime, batch, rows[bad], size, verdicts)
-        else:
-            verdicts.watch(self.codec, status, rows)
+
+        def check(runtime: Runtime) -> Any:
+            computed = checksums(runtime, self._kind, batch.base, start[rows], payload[rows])
+            return check_stored(runtime, batch.base, place[rows], computed)
+
+        if not self._wait:
+            verdicts.watch(self.codec, check(runtime), rows)
+            return result
+        with runtime.beside(batch.since) as aside:
+            bad = aside.download(check(aside)) != 0
+        self._refuse(runtime, batch, rows[bad], size, verdicts)
         return result
 
     def _refuse(

@@ -1,4 +1,4 @@
-"""Steps that change elements: shuffle, delta, fixedscaleoffset.
+"""Steps that change elements: shuffle, packbits, delta, fixedscaleoffset, casts.
 
 Kernels compute in the machine's byte order; elements in the other order are turned before and
 after.  A pair of types that no kernel serves, or that the CPU codec refuses, has no step here (the
@@ -16,14 +16,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.codecs.astype import AsType
 from zarr_gpu.codecs.base import ArrayToArray, ChunkSpec
 from zarr_gpu.codecs.delta import Delta
 from zarr_gpu.codecs.device_rows import Output, as_words, copy_rows, live_rows, on_device, status_of
 from zarr_gpu.codecs.fixedscaleoffset import FixedScaleOffset
+from zarr_gpu.codecs.packbits import packed_size
+from zarr_gpu.codecs.quantize import Quantize
 from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, dense
 from zarr_gpu.errors import CodecError
 
-__all__ = ["ElementStep", "ElementTypes", "ShuffleStep", "filter_step"]
+__all__ = [
+    "ELEMENTWISE",
+    "ElementStep",
+    "ElementTypes",
+    "PackBitsStep",
+    "SameStep",
+    "ShuffleStep",
+    "filter_step",
+]
+
+ELEMENTWISE = (AsType, Delta, FixedScaleOffset, Quantize)
+"""Codecs that ``filter_step`` may know a kernel for."""
 
 I64 = npt.NDArray[np.int64]
 
@@ -99,6 +113,61 @@ class ShuffleStep(_FixedStep):
         return DeviceBatch(out, offset, batch.nbytes)
 
 
+class SameStep(_FixedStep):
+    """A codec that stores elements as they will be decoded; nothing here encodes."""
+
+    encodes = False
+
+    def __init__(self, codec: str) -> None:
+        self.codec = codec
+
+    def decode(
+        self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
+    ) -> DeviceBatch:
+        self._check(batch, size, verdicts)
+        return batch
+
+    def encode(self, runtime: Runtime, batch: DeviceBatch) -> DeviceBatch:
+        raise CodecError("the device does not encode this", codec=self.codec)
+
+
+class PackBitsStep(_FixedStep):
+    """Numcodecs' packbits."""
+
+    def __init__(self, codec: str) -> None:
+        self.codec = codec
+
+    def decode(
+        self, runtime: Runtime, batch: DeviceBatch, size: int, verdicts: Verdicts
+    ) -> DeviceBatch:
+        rows = self._check(batch, packed_size(size), verdicts)
+        out = Output.make(runtime, len(batch), size)
+        if not len(rows):
+            return out.batch()
+        batch = on_device(runtime, batch)
+        sizes = np.full(len(rows), size, np.int64)
+        tables = [batch.offset[rows], batch.nbytes[rows], out.offset[rows], sizes]
+        src, nbytes, dst, items = runtime.upload_tables(tables)
+        status = status_of(runtime, len(rows))
+        args = (batch.base, src, nbytes, out.base, dst, items, status)
+        runtime.launch_rows("packbits_decode", len(rows), *args)
+        verdicts.watch(self.codec, status, rows)
+        return out.batch()
+
+    def encode(self, runtime: Runtime, batch: DeviceBatch) -> DeviceBatch:
+        if not len(batch):
+            return batch
+        batch = on_device(runtime, batch)
+        nbytes = 1 + (batch.nbytes + 7) // 8
+        offset, total = dense(nbytes)
+        out = runtime.empty(total)
+        src, items, dst = runtime.upload_tables([batch.offset, batch.nbytes, offset])
+        status = status_of(runtime, len(batch))
+        args = (batch.base, src, items, out, dst, status)
+        runtime.launch_rows("packbits_encode", len(batch), *args)
+        return DeviceBatch(out, offset, nbytes)
+
+
 @dataclass(frozen=True, slots=True)
 class ElementTypes:
     """Types on both sides of an element-wise codec.
@@ -130,7 +199,7 @@ def _foreign(bytes_: np.dtype[Any], own: np.dtype[Any]) -> bool:
 
 
 class ElementStep(_FixedStep):
-    """Delta or fixedscaleoffset; the rules name the kernels.
+    """Delta, fixedscaleoffset or a cast; the rules name the kernels.
 
     Parameters
     ----------
@@ -244,6 +313,10 @@ def filter_step(codec: ArrayToArray, types: ElementTypes) -> ElementStep | None:
         numbers = (codec.scale, codec.offset)
         decoding = rules.scale_decode(decoded, stored, *numbers)
         encoding = rules.scale_encode(decoded, stored, *numbers)
+    elif isinstance(codec, AsType):
+        decoding, encoding = rules.cast(stored, decoded), rules.cast(decoded, stored)
+    elif isinstance(codec, Quantize):
+        decoding, encoding = rules.cast(stored, decoded), None
     else:
         return None
     if decoding is None or not _decodes(codec, decoded, stored):

@@ -106,10 +106,12 @@ def peek(runtime: Runtime, batch: DeviceBatch, at: I64, width: int, end: I64) ->
         found[short] *= (index[short] < end[short, None]).view(np.uint8)
         return found
     sizes = np.clip(end - at, 0, width)
-    device = runtime.empty(len(at) * width)
-    device.fill(0)
-    copy_rows(runtime, batch.base, at, device, np.arange(len(at), dtype=np.int64) * width, sizes)
-    return runtime.download(device).reshape(len(at), width)
+    target = np.arange(len(at), dtype=np.int64) * width
+    with runtime.beside(batch.since) as aside:
+        device = aside.empty(len(at) * width)
+        device.fill(0)
+        copy_rows(aside, batch.base, at, device, target, sizes)
+        return aside.download(device).reshape(len(at), width)
 
 
 def read_rows(runtime: Runtime, batch: DeviceBatch, rows: I64) -> list[U8]:

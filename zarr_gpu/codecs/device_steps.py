@@ -18,21 +18,28 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.adler32 import Adler32
 from zarr_gpu.codecs.base import ArrayToArray, BytesToBytes, ChunkSpec, Codec
+from zarr_gpu.codecs.bitround import BitRound, BitRoundFilter
 from zarr_gpu.codecs.blosc import BloscCodec
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import FlatFilter, Program, Step
 from zarr_gpu.codecs.crc32 import CRC32
 from zarr_gpu.codecs.crc32c import Crc32cCodec
-from zarr_gpu.codecs.delta import Delta
 from zarr_gpu.codecs.device_blosc import BloscStep
 from zarr_gpu.codecs.device_blosc_encode import FrameForm
 from zarr_gpu.codecs.device_checks import ChecksumStep
-from zarr_gpu.codecs.device_filters import ElementTypes, ShuffleStep, filter_step
+from zarr_gpu.codecs.device_filters import (
+    ELEMENTWISE,
+    ElementTypes,
+    PackBitsStep,
+    SameStep,
+    ShuffleStep,
+    filter_step,
+)
 from zarr_gpu.codecs.device_host import HostStep
 from zarr_gpu.codecs.device_streams import GzipStep, Lz4Step, ZlibStep, ZstdStep
-from zarr_gpu.codecs.fixedscaleoffset import FixedScaleOffset
 from zarr_gpu.codecs.gzip import GzipCodec
 from zarr_gpu.codecs.lz4 import LZ4
+from zarr_gpu.codecs.packbits import PackBits, PackBitsFilter
 from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts
 from zarr_gpu.codecs.shuffle import Shuffle
 from zarr_gpu.codecs.zlib import Zlib
@@ -61,18 +68,19 @@ def _blosc(codec: Any) -> DeviceStep:
 
 def _flat_filter(codec: Any) -> DeviceStep | None:
     inner = codec.codec
-    if not (_is_plain(inner, Delta) or _is_plain(inner, FixedScaleOffset)):
+    if not any(_is_plain(inner, kind) for kind in ELEMENTWISE):
         return None
     types = ElementTypes(codec.decoded, codec.decoded, codec.encoded, codec.encoded)
     made = filter_step(inner, types)
-    if made is None or made.encodes:
-        return made
+    return made if made is None or made.encodes else _encoded_by_host(made, codec)
 
+
+def _encoded_by_host(step: DeviceStep, codec: Any) -> DeviceStep:
     def decode(data: U8, size: int, _out: U8 | None) -> U8:
         result: U8 = codec.decode(data, limit=size, exact=True)
         return result
 
-    return _HostEncode(made, HostStep(codec.name, decode, codec.encode))
+    return _HostEncode(step, HostStep(codec.name, decode, codec.encode))
 
 
 _STEPS: list[tuple[type[BytesToBytes], Callable[[Any], DeviceStep | None]]] = [
@@ -83,6 +91,8 @@ _STEPS: list[tuple[type[BytesToBytes], Callable[[Any], DeviceStep | None]]] = [
     (ZstdCodec, lambda codec: ZstdStep(codec, checksum=codec.checksum)),
     (Shuffle, lambda codec: ShuffleStep(codec.name, codec.to_config()["elementsize"])),
     (FlatFilter, _flat_filter),
+    (BitRoundFilter, lambda codec: _encoded_by_host(SameStep(codec.name), codec)),
+    (PackBitsFilter, lambda codec: PackBitsStep(codec.name)),
 ]
 
 _CHECKSUMS: list[tuple[type[BytesToBytes], str]] = [
@@ -185,12 +195,19 @@ def _array_step(
     inner = encoded.dtype
     if i + 1 == len(program.arrays) and isinstance(program.serializer, BytesCodec):
         inner = program.serializer.stored_dtype(encoded.dtype)
-    made = None
-    if not forced and (_is_plain(codec, Delta) or _is_plain(codec, FixedScaleOffset)):
+    made: Any = None
+    if forced:
+        pass
+    elif any(_is_plain(codec, kind) for kind in ELEMENTWISE):
         decoded, stored = codec.stored_dtypes() or (spec.dtype, encoded.dtype)
         made = filter_step(codec, ElementTypes(spec.dtype, decoded, stored, inner))
+    elif _is_plain(codec, BitRound) and inner == spec.dtype:
+        made = SameStep(codec.name)
+    elif _is_plain(codec, PackBits):
+        return PackBitsStep(codec.name)
     if made is not None and made.encodes:
-        return made
+        step: DeviceStep = made
+        return step
 
     def decode(data: U8, _size: int, _out: U8 | None) -> U8:
         if len(data) != encoded.nbytes:

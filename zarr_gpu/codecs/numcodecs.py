@@ -12,7 +12,9 @@ from zarr_gpu.codecs.registry import load
 
 _PUBLIC = {
     "Adler32": "adler32:Adler32",
+    "AsType": "astype:AsType",
     "BZ2": "bz2:BZ2",
+    "BitRound": "bitround:BitRound",
     "Blosc": "blosc:Blosc",
     "CRC32": "crc32:CRC32",
     "CRC32C": "crc32c:CRC32C",
@@ -22,6 +24,8 @@ _PUBLIC = {
     "GZip": "gzip:GZip",
     "LZ4": "lz4:LZ4",
     "LZMA": "lzma:LZMA",
+    "PackBits": "packbits:PackBits",
+    "Quantize": "quantize:Quantize",
     "Shuffle": "shuffle:Shuffle",
     "Zlib": "zlib:Zlib",
     "Zstd": "zstd:Zstd",

@@ -276,7 +276,8 @@ class NvComp:
         offset = np.arange(count, dtype=np.int64) * bound + before[1]
         out = runtime.empty(count * bound)
 
-        def scratch(rows: int, largest: int, total: int) -> int:
+        def scratch(rows: int, _: int, total: int) -> int:
+            # With the limit that every call is told, whatever its own largest row.
             return self.scratch_nbytes(
                 algorithm, rows, largest, total, runtime.stream, options=options
             )

@@ -112,7 +112,7 @@ class HostLibrary:
         total: int,
         st: int,
     ) -> int:
-        found.contents.value = count << 15 if algorithm == "LZ4" else 6 * total
+        found.contents.value = _compress_temp(algorithm, count, largest, total)
         return 0
 
     def _compress_bound(self, algorithm: str, largest: int, opts: Options, found: Any) -> int:
@@ -181,6 +181,8 @@ class HostLibrary:
             return _MISALIGNED
         if sizes.max() > largest or largest > 1 << 24:
             return _INVALID_VALUE
+        if temp_bytes < _compress_temp(algorithm, count, largest, int(sizes.sum())):
+            return _INVALID_VALUE
         encoded = np.zeros(count, np.uint64)
         rows = zip(sources.tolist(), sizes.tolist(), targets.tolist(), strict=True)
         for i, (source, size, target) in enumerate(rows):
@@ -235,6 +237,10 @@ class HostNvComp(NvComp):
 def _fill_in(found: Any, values: tuple[int, int, int]) -> None:
     alignments: Alignments = found.contents
     alignments.input, alignments.output, alignments.temp = values
+
+
+def _compress_temp(algorithm: str, count: int, largest: int, total: int) -> int:
+    return count << 15 if algorithm == "LZ4" else 6 * total + largest
 
 
 def _temp(algorithm: str, count: int, total: int) -> int:

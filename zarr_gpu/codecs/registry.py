@@ -37,6 +37,8 @@ _TABLE = {
     "zstd": "zstd:ZstdCodec",
     # numcodecs: v2, and v3 under these names
     "numcodecs.adler32": "adler32:Adler32",
+    "numcodecs.astype": "astype:AsType",
+    "numcodecs.bitround": "bitround:BitRound",
     "numcodecs.blosc": "blosc:Blosc",
     "numcodecs.bz2": "bz2:BZ2",
     "numcodecs.crc32": "crc32:CRC32",
@@ -47,6 +49,8 @@ _TABLE = {
     "numcodecs.gzip": "gzip:GZip",
     "numcodecs.lz4": "lz4:LZ4",
     "numcodecs.lzma": "lzma:LZMA",
+    "numcodecs.packbits": "packbits:PackBits",
+    "numcodecs.quantize": "quantize:Quantize",
     "numcodecs.shuffle": "shuffle:Shuffle",
     "numcodecs.vlen-bytes": "vlen_bytes:VLenBytesCodec",
     "numcodecs.vlen-utf8": "vlen_utf8:VLenUTF8Codec",

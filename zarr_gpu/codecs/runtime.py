@@ -13,17 +13,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT", "DeviceBatch", "DeviceStep", "Runtime", "Slot", "Verdicts", "dense"]
+__all__ = [
+    "ALIGNMENT",
+    "ALREADY",
+    "DeviceBatch",
+    "DeviceStep",
+    "Runtime",
+    "Slot",
+    "Verdicts",
+    "dense",
+]
 
 I64 = npt.NDArray[np.int64]
 I32 = npt.NDArray[np.int32]
 U8 = npt.NDArray[np.uint8]
+
+ALREADY = object()
+"""In the place of an event that has happened."""
 
 ALIGNMENT = 16
 """Rows of dense buffers start at multiples of this many bytes."""
@@ -34,13 +47,16 @@ class DeviceBatch:
     """``n`` runs of bytes of one device buffer; their places are known to the host.
 
     ``host`` holds the same bytes at the same offsets in host memory, where they are still at hand
-    (as fetched), so that headers can be read without asking the device.
+    (as fetched), so that headers can be read without asking the device.  ``since`` is an event
+    behind which they are on the device, or ``ALREADY``; None: they are there behind all work that
+    was started before.
     """
 
     base: Any  # device array, 1-D uint8
     offset: I64  # (n,) on the host
     nbytes: I64  # (n,) on the host
     host: U8 | None = None
+    since: Any = None
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -117,6 +133,9 @@ class Slot(ABC):
 
     host: U8
 
+    sent: Any = None
+    """The event behind the last copy to the device, for ``Runtime.beside``; None: it is unknown."""
+
     @abstractmethod
     def adopt(self, runtime: Runtime) -> None:
         """Serve another runtime of the same device from now on."""
@@ -139,6 +158,10 @@ class Slot(ABC):
     @abstractmethod
     def release(self) -> None:
         """Say that all work on the device copy has been started."""
+
+    @abstractmethod
+    def wait_unused(self) -> None:
+        """Wait until nothing works on the memory, which may be given back then."""
 
     @abstractmethod
     def grow(self, nbytes: int) -> None:
@@ -169,6 +192,26 @@ class Runtime(ABC):
     def stream(self) -> int:
         """Pointer of the stream that everything runs on; 0 for the stand-in."""
 
+    def adopt(self, value: Any) -> Any | None:
+        """``value`` as an array of this device, None where it does not live on any."""
+        return None
+
+    def target(self, out: Any) -> Any:
+        """``out`` as an array of this device that may be written to.
+
+        Raises
+        ------
+        TypeError
+            It is none, or may not be written to.
+        """
+        if not isinstance(out, self.xp.ndarray):
+            raise TypeError(f"out must be a {self.xp.__name__} array, not {type(out).__name__}")
+        return out
+
+    def address(self, array: Any) -> int:
+        """Where the elements of an array begin."""
+        return int(array.ctypes.data)
+
     @abstractmethod
     def empty(self, nbytes: int) -> Any:
         """Device memory, 1-D uint8, contents undefined, aligned to 256 bytes."""
@@ -188,6 +231,14 @@ class Runtime(ABC):
     def record(self) -> Any:
         """An event behind all work started so far, for ``wait`` of any runtime of the device."""
         return None
+
+    def beside(self, since: Any) -> AbstractContextManager[Runtime]:
+        """A runtime for a block that looks at bytes which are there since an event.
+
+        Its work and its downloads do not wait for what this runtime has been told to do; nothing of
+        it may be running when the block ends.  ``since=None``: this runtime itself.
+        """
+        return nullcontext(self)
 
     def wait(self, event: Any) -> None:  # noqa: B027  the stand-in works at once
         """Let later work start after ``event``; the host does not wait."""

@@ -175,6 +175,16 @@ class Device(ABC):
         """An array of this device with the values of a NumPy array."""
         return values
 
+    def target(self, out: Any) -> Any:
+        """``out``, which may be an array of another library, as ``view`` takes it.
+
+        Raises
+        ------
+        TypeError
+            ``out`` is no array of this device.
+        """
+        return out
+
     def view(self, out: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any | None:
         """``out`` seen in another shape, None where a read must not go there straight away.
 

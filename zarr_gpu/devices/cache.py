@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.device_rows import copy_rows
-from zarr_gpu.codecs.runtime import Runtime
+from zarr_gpu.codecs.runtime import ALREADY, Runtime
 from zarr_gpu.errors import DeviceError
 from zarr_gpu.extents import MISSING, ByteRequest, Extents, Memory
 from zarr_gpu.storage.base import Store
@@ -118,10 +118,12 @@ class Arena:
             del entry.part.entries[entry.name]
             self.used -= max(entry.nbytes, 0)
 
-    def before_read(self, runtime: Runtime) -> None:
-        """Order what comes after what was written."""
-        if self._written is not None:
-            runtime.wait(self._written)
+    def before_read(self, runtime: Runtime) -> Any:
+        """Order what comes after what was written; the event behind that."""
+        if self._written is None:
+            return ALREADY
+        runtime.wait(self._written)
+        return self._written
 
     def after_read(self, runtime: Runtime) -> None:
         """All reads of this stream have been started."""
@@ -132,9 +134,8 @@ class Arena:
         if self.memory is None:
             self.memory = runtime.empty(self.nbytes)
         self.before_read(runtime)
-        for stream, event in self._reads.items():
-            if stream != runtime.stream:
-                runtime.wait(event)
+        for event in self._reads.values():  # of this stream too: its address may have been reused
+            runtime.wait(event)
         self._reads.clear()
         copy_rows(runtime, base, source, self.memory, target, nbytes)
         self._written = runtime.record()
@@ -326,12 +327,15 @@ class Hold:
     nbytes: I64  # (n,)
 
     @contextmanager
-    def reading(self, runtime: Runtime) -> Iterator[Any]:
-        """The memory of the cache, None where it has none; by the end all reads are started."""
+    def reading(self, runtime: Runtime) -> Iterator[tuple[Any, Any]]:
+        """(memory of the cache, None where it has none; the event since which entries are there).
+
+        By the end all reads are started.
+        """
         with self.arena.lock:
-            self.arena.before_read(runtime)
+            since = self.arena.before_read(runtime)
         try:
-            yield self.arena.memory
+            yield self.arena.memory, since
         finally:
             with self.arena.lock:
                 self.arena.after_read(runtime)

@@ -117,28 +117,21 @@ class BatchDevice(Device):
         return self._make_runtime().xp
 
     def adopt(self, value: Any) -> Any | None:
-        xp = self.xp
-        if isinstance(value, xp.ndarray) and xp is not np:
-            return value
-        if hasattr(value, "__cuda_array_interface__"):
-            return xp.asarray(value)
-        if hasattr(value, "__dlpack_device__") and value.__dlpack_device__()[0] != 1:
-            return xp.from_dlpack(value)
-        return None
+        return self._make_runtime().adopt(value)
 
     def upload(self, values: npt.NDArray[Any]) -> Any:
         native = values.astype(self.result_dtype(values.dtype), copy=False)
         return self.xp.asarray(native)
 
+    def target(self, out: Any) -> Any:
+        return self._make_runtime().target(out)
+
     def view(self, out: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any | None:
-        if not isinstance(out, self.xp.ndarray):
-            raise TypeError(
-                f"out must be a {self.xp.__name__} array on device {self.name!r}, "
-                f"not {type(out).__name__}"
-            )
         if out.dtype != self.result_dtype(dtype) or not out.flags.c_contiguous:
             return None
-        return out.reshape(shape)
+        # Kernels move whole items, which must not start anywhere.
+        address = self._make_runtime().address(out)
+        return None if address % out.dtype.itemsize else out.reshape(shape)
 
     def output(self, shape: tuple[int, ...], dtype: np.dtype[Any], order: str) -> Any:
         return self.xp.empty(shape, self.result_dtype(dtype), order="F" if order == "F" else "C")
@@ -213,8 +206,9 @@ class BatchDevice(Device):
                     yield job
                     continue
                 found, rest = np.flatnonzero(hold.ready), np.flatnonzero(~hold.ready)
-                with hold.reading(runtime) as memory:
-                    extents = Extents(Staged(memory, None), hold.start[found], hold.nbytes[found])
+                with hold.reading(runtime) as (memory, since):
+                    base = Staged(memory, None, since)
+                    extents = Extents(base, hold.start[found], hold.nbytes[found])
                     work(lane, job.take(found) if len(rest) else job, extents)
                 if len(rest):
                     yield job.take(rest)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from zarr_gpu import stages
 from zarr_gpu.codecs import nvcomp
-from zarr_gpu.codecs.runtime import Runtime, Slot
+from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
 from zarr_gpu.errors import DeviceError, MissingDependencyError
 
 __all__ = ["CudaRuntime", "KernelArgument", "active", "cuda_problem", "launch_shape", "pinned"]
@@ -34,10 +34,19 @@ make Numba warn."""
 STAGED_NBYTES = 8 << 20
 """Uploads up to this size go through page-locked memory, so that the host does not wait."""
 
+HIGHEST_PRIORITY = -5
+"""Of streams; devices with fewer priorities take their highest for it."""
+
+ON_DEVICE = (2, 13)
+"""Kinds of memory in DLPack: CUDA's, and CUDA's managed."""
 
 _NO_CUPY = "device 'cuda' needs CuPy: pip install 'zarr-gpu[cuda13]' (or [cuda12])"
 
 _is_usable = False
+
+_of_thread = threading.local()
+
+_WRITABLE = {"data": (0, False)}
 
 
 def _cupy() -> Any:
@@ -119,6 +128,20 @@ def pinned(nbytes: int) -> npt.NDArray[np.uint8]:
     return np.frombuffer(memory, np.uint8, nbytes)
 
 
+def _copy(memory: npt.NDArray[np.uint8], device: Any, nbytes: int, stream: Any) -> None:
+    """Copy page-locked memory to a contiguous array; the host does not wait."""
+    device.data.copy_from_host_async(memory.ctypes.data, nbytes, stream)
+
+
+def _side_stream(device_id: int) -> Any:
+    """A stream of this thread, ahead of others: kept, as CuPy keeps memory for every stream."""
+    streams = vars(_of_thread)
+    name = f"side_{device_id}"
+    if name not in streams:
+        streams[name] = _cupy().cuda.Stream(non_blocking=True, priority=HIGHEST_PRIORITY)
+    return streams[name]
+
+
 def launch_shape(threads: int) -> tuple[int, int]:
     """(blocks, threads of a block) for ``threads`` threads or more.
 
@@ -184,6 +207,7 @@ class CudaRuntime(Runtime):
         self.cupy_stream = self.xp.cuda.get_current_stream(device_id)
         self.nvcomp: Any = nvcomp.load()
         self._numba_stream: Any = None
+        self._aside: CudaRuntime | None = None
         _watch_stages(self.xp)
 
     @property
@@ -193,6 +217,41 @@ class CudaRuntime(Runtime):
     @property
     def threads_per_row(self) -> int:
         return LARGEST_BLOCK
+
+    def adopt(self, value: Any) -> Any | None:
+        found = self._seen(value)
+        if found is None or found.device.id == self.device_id:
+            return found
+        return found.copy()  # from the other device to the current one
+
+    def target(self, out: Any) -> Any:
+        found = self._seen(out)
+        if found is None:
+            raise TypeError(
+                f"out must be an array on device {self.device_id}, not a {type(out).__name__}"
+            )
+        if found.device.id != self.device_id:
+            raise TypeError(
+                f"out is on device {found.device.id}, the result will be on {self.device_id}"
+            )
+        if found is not out and getattr(out, "__cuda_array_interface__", _WRITABLE)["data"][1]:
+            raise TypeError("out may not be written to")
+        return found
+
+    def _seen(self, value: Any) -> Any | None:
+        """An array of another library as CuPy's, in the same memory; None if not on a device."""
+        if isinstance(value, self.xp.ndarray):
+            return value
+        # By DLPack if possible: it orders the streams of the two libraries.
+        kind = value.__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else None
+        if kind in ON_DEVICE:
+            return self.xp.from_dlpack(value)
+        if kind is None and hasattr(value, "__cuda_array_interface__"):
+            return self.xp.asarray(value)
+        return None
+
+    def address(self, array: Any) -> int:
+        return int(array.data.ptr)
 
     def empty(self, nbytes: int) -> Any:
         # An array of no bytes would have no address, which neither Numba nor nvCOMP takes.
@@ -205,9 +264,8 @@ class CudaRuntime(Runtime):
             return device
         if host.nbytes <= STAGED_NBYTES:
             memory = pinned(host.nbytes)
-            staged = memory.view(host.dtype).reshape(host.shape)
-            staged[...] = host
-            device.set(staged, stream=self.cupy_stream)
+            memory.view(host.dtype).reshape(host.shape)[...] = host
+            _copy(memory, device, host.nbytes, self.cupy_stream)
             self._keep(memory)
         else:
             device.set(np.ascontiguousarray(host), stream=self.cupy_stream)
@@ -234,6 +292,20 @@ class CudaRuntime(Runtime):
         event = self.xp.cuda.Event(disable_timing=True)
         event.record(self.cupy_stream)
         return event
+
+    @contextmanager
+    def beside(self, since: Any) -> Iterator[Runtime]:
+        if since is None:
+            yield self
+            return
+        if self._aside is None:
+            with _side_stream(self.device_id):
+                self._aside = CudaRuntime(self.device_id)
+            self._aside.counts, self._aside.nvcomp = self.counts, self.nvcomp
+        with self._aside.cupy_stream:  # memory too comes from the allocator of that stream
+            if since is not ALREADY:
+                self._aside.wait(since)
+            yield self._aside
 
     def wait(self, event: Any) -> None:
         self.cupy_stream.wait_event(event)
@@ -271,7 +343,7 @@ class _CudaSlot(Slot):
         self._runtime = runtime
         cupy = runtime.xp
         self._copies = cupy.cuda.Stream(non_blocking=True)
-        self._copied = cupy.cuda.Event(disable_timing=True)
+        self._copied = self.sent = cupy.cuda.Event(disable_timing=True)
         self._used = cupy.cuda.Event(disable_timing=True)
         self.grow(nbytes)
 
@@ -295,7 +367,7 @@ class _CudaSlot(Slot):
         self._runtime.counts["uploads"] += 1
         self._copies.wait_event(self._used)
         device = self._device[:nbytes]
-        device.set(self.host[:nbytes], stream=self._copies)
+        _copy(self.host, device, nbytes, self._copies)
         self._copied.record(self._copies)
         self._runtime.cupy_stream.wait_event(self._copied)
         return device
@@ -312,3 +384,7 @@ class _CudaSlot(Slot):
 
     def release(self) -> None:
         self._used.record(self._runtime.cupy_stream)
+
+    def wait_unused(self) -> None:
+        self._copied.synchronize()
+        self._used.synchronize()

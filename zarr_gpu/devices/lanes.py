@@ -105,9 +105,8 @@ class BatchLane(Lane):
     def _decode_rows(self, extents: Extents, rows: I64, verdicts: Verdicts) -> DeviceBatch:
         """Rows of the serialised chunks, aligned to units."""
         staged: Staged = extents.base
-        batch = DeviceBatch(
-            staged.device, extents.offset[rows], extents.nbytes[rows], host=staged.host
-        )
+        offset, nbytes = extents.offset[rows], extents.nbytes[rows]
+        batch = DeviceBatch(staged.device, offset, nbytes, host=staged.host, since=staged.since)
         steps = self._steps_for(len(rows), at_hand=staged.host is not None)
         for number in range(len(steps) - 1, -1, -1):
             before, seen, size = batch, len(verdicts.on_device), self.sizes[number]
@@ -290,11 +289,12 @@ class BatchLane(Lane):
     def _values(self, values: Any) -> tuple[Any, tuple[int, ...]]:
         """(flat memory in units, strides in units) of values in the type of results."""
         xp, form = self.runtime.xp, self.format
-        values = values.astype(form.result, copy=False)
         if values.size and not any(values.strides):  # one value for all
-            one = xp.ascontiguousarray(values.reshape(-1)[:1])
+            one = values[(slice(0, 1),) * values.ndim].reshape(-1).astype(form.result)
             return one.view(form.unit), (0,) * values.ndim
-        values = xp.ascontiguousarray(values)
+        values = xp.ascontiguousarray(values.astype(form.result, copy=False))
+        if self.runtime.address(values) % form.unit.itemsize:
+            values = values.copy()  # memory of another library may start anywhere
         strides = tuple(s // form.unit.itemsize for s in values.strides)
         return values.reshape(-1).view(form.unit), strides
 

@@ -51,7 +51,7 @@ KINDS = {
 """Kind of the streams of a codec.  Codecs that are not here have no streams: filters, checksums."""
 
 THRESHOLDS = {
-    "blosc": Threshold(32, 1 << 20),
+    "blosc": Threshold(16, 64 << 10),
     "deflate": Threshold(64, 1 << 20),
     "lz4": Threshold(32, 1 << 20),
     "zstd": Threshold(32, 1 << 20),

@@ -185,5 +185,8 @@ class _SimSlot(Slot):
     def release(self) -> None:
         self.host[...] = POISON  # whoever still reads the slab is found out
 
+    def wait_unused(self) -> None:
+        """Nothing is ever left to do."""
+
     def grow(self, nbytes: int) -> None:
         self.host = np.empty(nbytes, np.uint8)

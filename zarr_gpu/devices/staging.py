@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.runtime import Runtime, Slot
+from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Job, Lane
 from zarr_gpu.extents import MISSING, Extents, Memory
@@ -43,10 +43,12 @@ class Staged:
     """The base of extents that are on the device.
 
     ``host`` holds the same bytes for a while; None where they came without touching the host.
+    ``since`` is the event behind which they are there (see ``DeviceBatch``).
     """
 
     device: Any
     host: U8 | None
+    since: Any = None
 
 
 class SlabMemory:
@@ -129,17 +131,19 @@ class Pipeline:
                     if not waiting:
                         return
                     job, slot, fetching = waiting.popleft()
-                    extents = fetching.result()
-                    if extents is not None:
-                        staged = (
-                            Staged(extents.base, None)
-                            if direct
-                            else Staged(slot.send(fetching.used), slot.host)
-                        )
-                        extents = Extents(staged, extents.offset, extents.nbytes)
-                    work(lane, job, extents)
-                    slot.release()
-                    idle.append(slot)
+                    try:
+                        extents = fetching.result()
+                        if extents is not None:
+                            staged = (
+                                Staged(extents.base, None, ALREADY)
+                                if direct
+                                else Staged(slot.send(fetching.used), slot.host, slot.sent)
+                            )
+                            extents = Extents(staged, extents.offset, extents.nbytes)
+                        work(lane, job, extents)
+                    finally:  # after a failure too: what was started still uses the memory
+                        slot.release()
+                        idle.append(slot)
             finally:
                 for _, slot, fetching in waiting:
                     fetching.cancel()
@@ -157,7 +161,10 @@ class Pipeline:
         finally:
             with self._lock:
                 self._idle += taken
+                extra = self._idle[2 * count :]
                 del self._idle[2 * count :]
+            for slot in extra:
+                slot.wait_unused()
 
     def _readers(self, count: int) -> ThreadPoolExecutor:
         with self._lock:

@@ -23,6 +23,7 @@ from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
 from zarr_gpu.layout import Layout
 from zarr_gpu.plan import Plan, make_plan
 from zarr_gpu.select import (
+    AxisRange,
     Selection,
     select,
     select_basic,
@@ -239,9 +240,40 @@ class Selectable(ABC):
         fields: Fields = None,
         stream: Any = None,
     ) -> Any:
+        if out is None and fields is None and stream is None:
+            result = self._read_single(selection)
+            if result is not None:
+                return result
         plan = make_plan(selection, self.layout.grid)
         with self.device.active(stream):
             return self._read_plan(plan, out, fields)
+
+    def _read_single(self, selection: Selection) -> Any | None:
+        """A basic selection within one chunk, where the device can do without a plan."""
+        layout = self.layout
+        usual = self.cache is None and self.config.read_missing_chunks and self.order == "C"
+        if layout.levels or not usual or not layout.grid.axes:
+            return None
+        coords: list[int] = []
+        ranges: list[tuple[int, int, int, bool]] = []
+        for part, axis in zip(selection.parts, layout.grid.axes, strict=False):
+            if not isinstance(part, AxisRange) or not part.count:
+                return None
+            chunk = part.start // axis.edge
+            if (part.start + (part.count - 1) * part.step) // axis.edge != chunk:
+                return None
+            coords.append(chunk)
+            step = part.step if part.count > 1 else 1
+            start = part.start - chunk * axis.edge
+            ranges.append((start, part.count, step, part.out_axis is not None))
+        key = layout.key(tuple(coords))
+        got = self.device.read_single(
+            layout.program, self.store, key, ranges, selection.work_shape, layout.fill_value
+        )
+        if got is None:
+            return None
+        result = got if got.shape == selection.shape else got.reshape(selection.shape)
+        return result[()] if selection.shape == () else result
 
     def _read_plan(self, plan: Plan, out: npt.NDArray[Any] | None, fields: Fields) -> Any:
         layout = self.layout

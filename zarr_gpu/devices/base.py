@@ -217,6 +217,22 @@ class Device(ABC):
     ) -> Callable[[], Lane]:
         """Makes the lanes of one read or write."""
 
+    def read_single(
+        self,
+        program: Program,
+        store: Store,
+        key: str,
+        ranges: list[tuple[int, int, int, bool]],
+        shape: tuple[int, ...],
+        fill_value: Any,
+    ) -> Any | None:
+        """A box of one chunk, read without a plan; None where the device has no such way.
+
+        ``ranges``: for every axis the first item in the chunk, the number of items, the step, and
+        whether the result, of ``shape``, has the axis.
+        """
+        return None
+
     def row_reader(
         self,
         program: Program,

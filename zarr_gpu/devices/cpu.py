@@ -22,7 +22,7 @@ from zarr_gpu.config import usable_threads
 from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
 from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart, Keeper
 from zarr_gpu.devices.helpers import together
-from zarr_gpu.devices.host_rows import make_row_loop, prepare, wanted
+from zarr_gpu.devices.host_rows import Range, make_row_loop, prepare, read_single, wanted
 from zarr_gpu.devices.scratch import PAGE, aligned, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
@@ -342,6 +342,23 @@ class CpuDevice(Device):
         cache = options.cache
         keeper = cache.keeper() if isinstance(cache, ChunkPart) else None
         return make
+
+    def read_single(
+        self,
+        program: Program,
+        store: Store,
+        key: str,
+        ranges: list[Range],
+        shape: tuple[int, ...],
+        fill_value: Any,
+    ) -> Array | None:
+        if not wanted(1):
+            return None
+        files = store.files()
+        if files is None:
+            return None
+        out = np.empty(shape, program.spec.dtype)
+        return out if read_single(program, files, key, ranges, fill_value, out) else None
 
     def row_reader(
         self,

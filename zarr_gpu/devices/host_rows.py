@@ -31,12 +31,24 @@ from zarr_gpu.config import config, usable_threads
 from zarr_gpu.devices.base import Job
 from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.errors import MissingDependencyError
+from zarr_gpu.extents import REST, Files
 from zarr_gpu.plan import AxisSet, Plan
-from zarr_gpu.storage.base import Files
 
-__all__ = ["RowLoop", "chunk_strides", "load", "make_row_loop", "wanted"]
+__all__ = [
+    "Range",
+    "RowLoop",
+    "chunk_strides",
+    "load",
+    "make_row_loop",
+    "prepare",
+    "read_single",
+    "wanted",
+]
 
 Array = npt.NDArray[Any]
+Range = tuple[int, int, int, bool]
+"""Of one axis: first item in the chunk, number of items, step, and whether the result has it."""
+
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
 
@@ -298,6 +310,65 @@ class RowLoop:
             return self._of_batch
 
 
+def read_single(
+    program: Program, files: Files, key: str, ranges: list[Range], fill_value: Any, out: Array
+) -> bool:
+    """Read a box of one chunk that is a file of its own; False: to be done in the ordinary way.
+
+    ``out`` is C contiguous and has the program's type.  Much of what a plan costs is saved.
+    """
+    if files.values is not None or len(program.steps) > 1 or not plain_chunks(program):
+        return False
+    decoder = None
+    if program.steps:
+        step = program.steps[0]
+        decoder = step.codec.decoder() if step.exact else None
+        if decoder is None:
+            return False
+    n = len(ranges)
+    strides = chunk_strides(program)
+    result = iter(out.strides)
+    entries, steps = [], []
+    for axis, (start, count, stride, kept) in enumerate(ranges):
+        entries.append((start * strides[axis], 0, count))
+        steps.append((stride * strides[axis], next(result) if kept else 0, 0, axis))
+    item = np.empty(1, program.spec.dtype)
+    item[0] = fill_value
+    path = np.frombuffer(bytearray(files.prefix + os.fsencode(key) + b"\0"), np.uint8)
+    encoded = 0 if decoder is None else program.encoded_bound + ENCODED_SLACK
+    again: int = load()(
+        0,
+        1,
+        np.zeros((1, n), np.int64),
+        np.array(entries, np.int64).reshape(n, 3),
+        np.arange(n),
+        np.array(steps, np.int64).reshape(n, 4),
+        _NO_STARTS,
+        _NO_STARTS,
+        0,
+        -1,
+        path,
+        0,
+        path,
+        np.array((0, len(path)), np.int64),
+        _NO_VALUES,
+        _FIRST,
+        _FIRST,
+        _REST_OF_IT,
+        _CODECS["" if decoder is None else decoder.codec],
+        _table(decoder),
+        item.view(np.uint8),
+        program.spec.nbytes,
+        out.ctypes.data,
+        scratch.encoded.empty(encoded),
+        scratch.chunk.empty(program.spec.nbytes),
+        np.empty(1, np.int64),
+    )
+    return not again
+
+
+_FIRST = np.zeros(1, np.int64)
+_REST_OF_IT = np.full(1, REST, np.int64)
 _NO_VALUES = np.empty((0, 2), np.int64)
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_STARTS = np.empty(0, np.int64)

@@ -12,7 +12,7 @@ Imports everything below ``array``; called by ``array``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -257,30 +257,46 @@ def write(
         options=options,
     )
     target = Target(layout, store, device, plan, values, fields is None, make_lane)
-    with hold(store, layout.prefix, _changed_in_part(target)):
-        if layout.levels:
-            write_shards(target)
-        else:
-            _write_chunks(target)
-
-
-def _changed_in_part(target: Target) -> list[str] | None:
-    """Keys of objects that are read before they are written; None where they are many."""
-    layout, plan = target.layout, target.plan
     if layout.levels:
-        objects = list(islice(plan.objects(layout.chunks_per_object), MAX_LOCKED + 1))
-        many = len(objects) > MAX_LOCKED
-        return None if many else [layout.key(coords) for coords, _ in objects]
-    if target.whole_items and all(s.whole.all() for s in plan.sets):
-        return []
+        with hold(store, layout.prefix, _changed_shards(target)):
+            write_shards(target)
+        return
+    batches: Iterable[tuple[Batch, ByteRequest]] = _whole_objects(layout, plan)
     if plan.nchunks > BATCH_ROWS:
-        return None
-    batch = plan.rows(0, plan.nchunks)
-    partial = batch.coords[~batch.complete] if target.whole_items else batch.coords
-    return None if len(partial) > MAX_LOCKED else layout.keys(partial)
+        whole = target.whole_items and all(s.whole.all() for s in plan.sets)
+        changed: list[str] | None = [] if whole else None
+    else:
+        only = next(iter(batches))
+        batches, changed = [only], _changed_in_part(target, *only)
+    with hold(store, layout.prefix, changed):
+        _write_chunks(target, batches)
 
 
-def _write_chunks(target: Target) -> None:
+def _whole_objects(layout: Layout, plan: Plan) -> Iterator[tuple[Batch, ByteRequest]]:
+    for batch in plan.batches(BATCH_ROWS):
+        yield batch, ByteRequest.whole(layout.keys(batch.coords))
+
+
+def _changed_shards(target: Target) -> list[str] | None:
+    """Keys of the shards that are written; None where they are many."""
+    layout = target.layout
+    objects = list(islice(target.plan.objects(layout.chunks_per_object), MAX_LOCKED + 1))
+    many = len(objects) > MAX_LOCKED
+    return None if many else [layout.key(coords) for coords, _ in objects]
+
+
+def _changed_in_part(target: Target, batch: Batch, request: ByteRequest) -> list[str] | None:
+    """Keys of chunks that are read before they are written; None where they are many."""
+    if not target.whole_items:
+        partial = request.keys
+    elif batch.complete.all():
+        partial = []
+    else:
+        partial = [request.keys[row] for row in np.flatnonzero(~batch.complete).tolist()]
+    return None if len(partial) > MAX_LOCKED else partial
+
+
+def _write_chunks(target: Target, batches: Iterable[tuple[Batch, ByteRequest]]) -> None:
     layout, store, device, plan = target.layout, target.store, target.device, target.plan
 
     def fetch(job: Job, memory: Memory) -> Extents | None:
@@ -302,9 +318,6 @@ def _write_chunks(target: Target) -> None:
         if empty:
             store.delete_many(empty)
 
-    batches = (
-        (batch, ByteRequest.whole(layout.keys(batch.coords))) for batch in plan.batches(BATCH_ROWS)
-    )
     rows = device.rows_per_job(layout.program)
     lanes = lanes_for(layout, store, plan.nchunks)
     device.run(cut_jobs(batches, rows), fetch, work, target.make_lane, lanes=lanes)

@@ -64,7 +64,7 @@ class CpuLane(Lane):
         self.keep_fill_chunks = keep_fill_chunks
         spec = program.spec
         self.shape, self.dtype = spec.shape, spec.dtype
-        self.nitems = int(np.prod(spec.shape, dtype=object))
+        self.nitems = math.prod(spec.shape)
         plan = placer.plan
         self.straight = placer.plain and all(s.step == 1 for s in plan.sets)
         # What the last bytes step yields is the chunk as it stands in memory.

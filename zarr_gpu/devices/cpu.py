@@ -18,12 +18,12 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
-from zarr_gpu.config import usable_threads
+from zarr_gpu.config import config, usable_threads
 from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
 from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart, Keeper
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.host_rows import Range, make_row_loop, prepare, read_single, wanted
-from zarr_gpu.devices.scratch import PAGE, aligned, scratch
+from zarr_gpu.devices.scratch import PAGE, aligned, results, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
 from zarr_gpu.placing import Placer, copy, put, take
@@ -319,8 +319,9 @@ class CpuDevice(Device):
         nbytes = math.prod(shape) * dtype.itemsize
         if nbytes < ALIGNED_FROM or dtype.hasobject or dtype.kind == "T":
             return np.empty(shape, dtype, order="F" if order == "F" else "C")
-        memory = aligned(nbytes).view(dtype)
-        return memory.reshape(shape, order="F" if order == "F" else "C")
+        most = config.get("cpu.recycle_bytes")
+        memory = results.take(nbytes, most) if most else aligned(nbytes)
+        return memory.view(dtype).reshape(shape, order="F" if order == "F" else "C")
 
     def lane_maker(
         self,

@@ -1,4 +1,4 @@
-"""Memory that a thread of the CPU device uses again and again, so that it stays in the cache.
+"""Memory of the CPU device that is used again: scratch memory of threads, results that are gone.
 
 Imports NumPy only; used by the CPU device and its row loop.
 """
@@ -6,11 +6,12 @@ Imports NumPy only; used by the CPU device and its row loop.
 from __future__ import annotations
 
 import threading
+import weakref
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ScratchMemory", "aligned", "scratch"]
+__all__ = ["PAGE", "ResultPool", "ScratchMemory", "aligned", "results", "scratch"]
 
 U8 = npt.NDArray[np.uint8]
 
@@ -31,6 +32,52 @@ def aligned(nbytes: int) -> U8:
     raw = np.empty(nbytes + PAGE, np.uint8)
     start = -raw.ctypes.data % PAGE
     return raw[start : start + nbytes]
+
+
+class ResultPool:
+    """Memory of results that are gone, for those to come: fresh pages cost more than decoding.
+
+    A result is a view of a block; the block comes back when the last view of it is gone.
+    """
+
+    def __init__(self) -> None:
+        self._free: list[U8] = []
+        self._lock = threading.Lock()
+
+    def take(self, nbytes: int, most: int) -> U8:
+        """Memory for a result, of which up to ``most`` bytes are kept when it is gone."""
+        with self._lock:
+            for i, raw in enumerate(self._free):
+                if nbytes <= len(raw) <= 2 * nbytes:
+                    del self._free[i]
+                    break
+            else:
+                raw = aligned(nbytes)
+        block = _Block(raw)
+        weakref.finalize(block, self._give_back, raw, most)
+        memory: U8 = np.asarray(block)
+        return memory[:nbytes]
+
+    def _give_back(self, raw: U8, most: int) -> None:
+        with self._lock:
+            self._free.append(raw)
+            while self._free and sum(map(len, self._free)) > most:
+                del self._free[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept."""
+        return sum(map(len, self._free))
+
+
+class _Block:
+    """What a result's memory belongs to."""
+
+    def __init__(self, raw: U8) -> None:
+        self.__array_interface__ = raw.__array_interface__
+
+
+results = ResultPool()
 
 
 class ScratchMemory:

@@ -23,6 +23,7 @@ from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPla
 from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart, Keeper
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.host_rows import Range, make_row_loop, prepare, read_single, wanted
+from zarr_gpu.devices.part_rows import make_part_rows
 from zarr_gpu.devices.scratch import PAGE, aligned, results, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
 from zarr_gpu.extents import MISSING, Extents, Memory
@@ -370,18 +371,22 @@ class CpuDevice(Device):
         out: Array,
         options: Options,
     ) -> RowReader | None:
-        cache = options.cache
-        if isinstance(cache, ChunkPart):
+        def place(entries: list[int], chunk: Array | None) -> None:
+            lane.place(entries, chunk, out)
+
+        rows = self.rows_per_job(program, requests=store.concurrency)
+        if isinstance(options.cache, ChunkPart):
             lane = CpuLane(program, Placer(plan), fill_value, None, keep_fill_chunks=True)
-            return CachedRows(
-                cache,
-                self.rows_per_job(program),
-                lambda entries, chunk: lane.place(entries, chunk, out),
-            )
-        if not wanted(plan.nchunks):
+            return CachedRows(options.cache, rows, place)
+        files = store.files() if wanted(plan.nchunks) else None
+        if files is not None:
+            loop = make_row_loop(program, plan, files, fill_value, out)
+            if loop is not None:
+                return loop
+        if program.steps:
             return None
-        files = store.files()
-        return None if files is None else make_row_loop(program, plan, files, fill_value, out)
+        lane = CpuLane(program, Placer(plan), fill_value, None, keep_fill_chunks=True)
+        return make_part_rows(program, plan, store, rows, place)
 
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         rows = JOB_NBYTES // max(1, program.spec.nbytes)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
     from zarr_gpu.storage.zip import ZipStore
+    from zarr_gpu.storage.zip_nested import NestedZipStore
 
 _PUBLIC = {
     "CountingStore": "wrappers",
@@ -24,6 +25,7 @@ _PUBLIC = {
     "FsspecStore": "fsspec",
     "LocalStore": "local",
     "MemoryStore": "memory",
+    "NestedZipStore": "zip_nested",
     "PrefixStore": "wrappers",
     "ReadOnlyStore": "wrappers",
     "Store": "base",
@@ -39,6 +41,7 @@ __all__ = [
     "FsspecStore",
     "LocalStore",
     "MemoryStore",
+    "NestedZipStore",
     "PrefixStore",
     "ReadOnlyStore",
     "Store",

@@ -60,18 +60,19 @@ __all__ = ["ZipStore"]
 _BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _OZX_COMMENT = b'{"ome":{"version":"0.5","zipFile":{"centralDirectory":{"jsonFirst":true}}}}'
 
-_stores: weakref.WeakSet[ZipStore] = weakref.WeakSet()
+# By identity: equal stores may be open several times.
+_stores: weakref.WeakValueDictionary[int, ZipStore] = weakref.WeakValueDictionary()
 
 
 def _after_fork() -> None:
-    for store in list(_stores):
+    for store in list(_stores.values()):
         store._lock = threading.RLock()  # noqa: SLF001  another thread may have held it
         if store._journal is not None:  # noqa: SLF001
             store._journal.release()  # noqa: SLF001  the right to write stays with the parent
 
 
 def _close_all() -> None:
-    for store in list(_stores):
+    for store in list(_stores.values()):
         if store._journal is not None:  # noqa: SLF001
             store.close()
 
@@ -146,7 +147,7 @@ class ZipStore(ZipReader):
         self._seen = (0, 0)  # what file the directory was read from
         self._writer_pid = 0
         self._lock = threading.RLock()
-        _stores.add(self)
+        _stores[id(self)] = self
 
     @property
     def path(self) -> Path:

@@ -37,8 +37,11 @@ def test_every_call_is_told(caplog: pytest.LogCaptureFixture) -> None:
     store.list_dir("a")
     assert list(store.list_prefix()) == ["a/x", "a/y", "secret"]
     store.delete_many(["a/y"])
+    store.put_many([("a/z", b"12"), ("a/w", b"3")])
     store.move("a", "d")
     store.delete_prefix("d")
+    store.put_if_absent("e", b"1")
+    store.put_if_absent("e", b"2")
     told = [re.sub(r" in [\d.]+ ms$", "", record.getMessage()) for record in caplog.records]
     assert told == [
         "read 'a/x': 5 bytes",
@@ -49,11 +52,14 @@ def test_every_call_is_told(caplog: pytest.LogCaptureFixture) -> None:
         "write 'a/y': 3 bytes",
         "list 'a': 2 names",
         "list all below '': 3 keys",
-        "delete 'a/y'",
+        "delete a batch: 1 keys",
+        "write a batch: 2 values, 3 bytes",
         "size of 'd': absent",
         "list all below 'd': 0 keys",
         "move 'a' to 'd'",
         "delete all below 'd'",
+        "write 'e' if absent: 1 bytes",
+        "write 'e' if absent: 1 bytes: it is there already",
     ]
     assert "password" not in caplog.text
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}

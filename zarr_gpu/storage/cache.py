@@ -7,12 +7,14 @@ What is kept are stored bytes, before decoding: whole values and byte ranges.  I
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from zarr_gpu.errors import InvalidKeyError
 from zarr_gpu.extents import REST, HostMemory, Memory
 from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
 from zarr_gpu.storage.cache_space import ABSENT, FolderSpace, MemorySpace
+from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.spans import Span
 from zarr_gpu.storage.wrapper import Wrapper
 
@@ -167,6 +169,42 @@ class CacheStore(Wrapper):
             self.store.write(key, data)
         finally:
             self._forget(key)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        try:
+            return self.store.write_if_absent(key, data)
+        finally:
+            self._forget(key)
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+        changed: list[str] = []
+
+        def noted() -> Iterator[tuple[str, Buffer]]:
+            for key, data in items:
+                changed.append(check_key(key))
+                yield key, data
+
+        try:
+            self.store.put_many(noted())
+        finally:
+            for key in changed:
+                self._forget(key)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+        changed: list[str] = []
+
+        def noted() -> Iterator[str]:
+            for key in keys:
+                changed.append(check_key(key))
+                yield key
+
+        try:
+            self.store.delete_many(noted())
+        finally:
+            for key in changed:
+                self._forget(key)
 
     def remove(self, key: str) -> None:
         try:

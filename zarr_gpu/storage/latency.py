@@ -110,6 +110,12 @@ class LatencyStore(Wrapper):
                 time.sleep(self.per_byte * data.nbytes)
             self.store.write(key, data)
 
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        with self._request():
+            if self.per_byte:
+                time.sleep(self.per_byte * data.nbytes)
+            return self.store.write_if_absent(key, data)
+
     def remove(self, key: str) -> None:
         with self._request():
             self.store.remove(key)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from zarr_gpu.extents import REST, Memory
 from zarr_gpu.storage.base import Buffer, Store, as_bytes_view
+from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.spans import Span
 from zarr_gpu.storage.wrapper import Wrapper
 
@@ -97,6 +98,40 @@ class LoggingStore(Wrapper):
     def write(self, key: str, data: memoryview) -> None:
         with self._call(f"write {key!r}: {data.nbytes} bytes"):
             self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        with self._call(f"write {key!r} if absent: {data.nbytes} bytes") as outcome:
+            stored = self.store.write_if_absent(key, data)
+            outcome[0] = "" if stored else ": it is there already"
+        return stored
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+        drawn = [0, 0]
+
+        def counted() -> Iterator[tuple[str, Buffer]]:
+            for key, data in items:
+                check_key(key)
+                drawn[0] += 1
+                drawn[1] += as_bytes_view(data).nbytes
+                yield key, data
+
+        with self._call("write a batch") as outcome:
+            self.store.put_many(counted())
+            outcome[0] = f": {drawn[0]} values, {drawn[1]} bytes"
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+        drawn = [0]
+
+        def counted() -> Iterator[str]:
+            for key in keys:
+                drawn[0] += 1
+                yield check_key(key)
+
+        with self._call("delete a batch") as outcome:
+            self.store.delete_many(counted())
+            outcome[0] = f": {drawn[0]} keys"
 
     def remove(self, key: str) -> None:
         with self._call(f"delete {key!r}"):

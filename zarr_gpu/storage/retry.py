@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from zarr_gpu.errors import InvalidKeyError, StoreError, ZarrError
-from zarr_gpu.extents import Memory
+from zarr_gpu.extents import REST, Memory
 from zarr_gpu.storage.base import Buffer, Store
 from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.spans import Span
@@ -155,6 +155,18 @@ class RetryStore(Wrapper):
 
     def write(self, key: str, data: memoryview) -> None:
         self._try("write", key, lambda: self.store.write(key, data))
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        attempt = 1
+        while True:
+            try:
+                stored = self.store.write_if_absent(key, data)
+            except Exception as error:
+                self._wait(attempt, "write", key, error)
+            else:
+                # An attempt that seemed to fail may have stored it after all.
+                return stored or (attempt > 1 and self.read(key, 0, REST) == data)
+            attempt += 1
 
     def remove(self, key: str) -> None:
         self._try("delete", key, lambda: self.store.remove(key))

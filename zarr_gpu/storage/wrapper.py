@@ -1,7 +1,9 @@
 """What every store around another store shares.
 
 A wrapper declares what the store inside declares (concurrency, coalescing, what it can do) and
-passes every primitive on.  Imports ``storage.base``; called by the wrapping stores.
+passes every primitive on.  Batches of writes reach the store inside one by one, unless a wrapper
+overrides ``put_many`` and ``delete_many``, as those do that only look on.  Imports
+``storage.base``; called by the wrapping stores.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ class Wrapper(Store):
         self.concurrency = store.concurrency
         self.supports_listing = store.supports_listing
         self.supports_writes = store.supports_writes
+        self.atomic_put_if_absent = store.atomic_put_if_absent
         self.max_gap = store.max_gap
         self.max_coalesced = store.max_coalesced
         self._renew()
@@ -66,6 +69,9 @@ class Wrapper(Store):
 
     def write(self, key: str, data: memoryview) -> None:
         self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        return self.store.write_if_absent(key, data)
 
     def remove(self, key: str) -> None:
         self.store.remove(key)

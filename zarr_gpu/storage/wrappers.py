@@ -13,9 +13,9 @@ from typing import Any
 
 from zarr_gpu.errors import ReadOnlyError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store
+from zarr_gpu.storage.base import Buffer, Store, as_bytes_view
 from zarr_gpu.storage.failures import fail
-from zarr_gpu.storage.keys import check_prefix
+from zarr_gpu.storage.keys import check_key, check_prefix
 from zarr_gpu.storage.spans import Span
 from zarr_gpu.storage.wrapper import Wrapper
 
@@ -38,6 +38,9 @@ class ReadOnlyStore(Wrapper):
         self.supports_writes = False
 
     def write(self, key: str, data: memoryview) -> None:
+        raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
         raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
 
     def remove(self, key: str) -> None:
@@ -84,6 +87,17 @@ class PrefixStore(Wrapper):
 
     def write(self, key: str, data: memoryview) -> None:
         self.store.write(self._start + key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        return self.store.write_if_absent(self._start + key, data)
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+        self.store.put_many((self._start + check_key(key), data) for key, data in items)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+        self.store.delete_many(self._start + check_key(key) for key in keys)
 
     def remove(self, key: str) -> None:
         self.store.remove(self._start + key)
@@ -190,6 +204,31 @@ class CountingStore(Wrapper):
     def write(self, key: str, data: memoryview) -> None:
         self.calls.append(Call("write", key, 0, data.nbytes))
         self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        self.calls.append(Call("write", key, 0, data.nbytes))
+        return self.store.write_if_absent(key, data)
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+
+        def noted() -> Iterator[tuple[str, Buffer]]:
+            for key, data in items:
+                call = Call("write", check_key(key), 0, as_bytes_view(data).nbytes)
+                self.calls.append(call)
+                yield key, data
+
+        self.store.put_many(noted())
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+
+        def noted() -> Iterator[str]:
+            for key in keys:
+                self.calls.append(Call("remove", check_key(key)))
+                yield key
+
+        self.store.delete_many(noted())
 
     def remove(self, key: str) -> None:
         self.calls.append(Call("remove", key))
@@ -302,6 +341,10 @@ class FaultyStore(Wrapper):
     def write(self, key: str, data: memoryview) -> None:
         self._maybe_fail("write", key)
         self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        self._maybe_fail("write", key)
+        return self.store.write_if_absent(key, data)
 
     def remove(self, key: str) -> None:
         self._maybe_fail("remove", key)

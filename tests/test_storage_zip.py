@@ -290,7 +290,7 @@ def test_offsets_and_sizes_beyond_32_bits(tmp_path: Path) -> None:
         file.seek(far)
         file.write(local_header("small", small) + b"value")
         begin = file.seek(far * 2 - (1 << 30))
-        file.write(directory_bytes([("large", large), ("small", small)], begin, b""))
+        file.write(directory_bytes({"large": large, "small": small}, begin, b""))
     with zipfile.ZipFile(path) as archive:
         assert archive.read("small") == b"value"
         assert archive.getinfo("large").file_size == size
@@ -497,6 +497,15 @@ def test_a_damaged_journal_is_an_error(tmp_path: Path) -> None:
         store.put("x", b"new")
     with ZipStore(path) as store:
         assert store.get("x") == b"new"
+
+
+def test_a_name_as_long_as_names_may_be(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".zip")
+    with ZipStore(path, mode="a") as store:
+        store.put("x", b"1")
+    with ZipStore(path) as store:
+        assert store.get("x") == b"1"
+    assert journals(tmp_path) == []
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -789,7 +798,7 @@ def test_names_in_the_old_code_page(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     entry = Entry(0, 0, 1, 1, zlib.crc32(b"1"), 0)
     header = local_header("caf_", entry).replace(b"caf_", b"caf\x82")
-    end = directory_bytes([("caf_", entry)], len(header) + 1, b"").replace(b"caf_", b"caf\x82")
+    end = directory_bytes({"caf_": entry}, len(header) + 1, b"").replace(b"caf_", b"caf\x82")
     path.write_bytes(header + b"1" + end)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["café"]

@@ -49,7 +49,7 @@ from zarr_gpu.storage.zip_directory import (
     parse,
     scan,
 )
-from zarr_gpu.storage.zip_journal import BusyError, Journal, Record, read_journal
+from zarr_gpu.storage.zip_journal import BusyError, Journal, Record, read_journal, replay
 from zarr_gpu.storage.zip_reading import ZipReader, check_length, entry_range
 
 if TYPE_CHECKING:
@@ -344,28 +344,13 @@ class ZipStore(ZipReader):
                 journal.begin(size, self._end_crc(size))
                 return directory
             directory = self._parse(left.start) if left.start else Directory()
-            self._end = self._replay(directory.entries, left, size)
+            found = scan(self._pread, left.start, size)
+            self._end = replay(left, directory.entries, found)
             os.ftruncate(fd, self._end)
         except BaseException:
             self._drop()
             raise
         return directory
-
-    def _replay(self, entries: dict[str, Entry], left: Record, size: int) -> int:
-        """Do what the journal and the file tell of; where the last complete value ends."""
-        done = left.start
-        deleted = iter([*sorted(left.deleted), (size + 1, "")])
-        at, key = next(deleted)
-        for name, entry, end in scan(self._pread, left.start, size):
-            while at <= entry.header:
-                entries.pop(key, None)
-                at, key = next(deleted)
-            entries[name] = entry
-            done = end
-        while at <= size:
-            entries.pop(key, None)
-            at, key = next(deleted)
-        return done
 
     def write(self, key: str, data: memoryview) -> None:
         self._check_mode(key)
@@ -410,8 +395,7 @@ class ZipStore(ZipReader):
         comment = directory.comment if self._new_comment is None else self._new_comment
         if not comment and self._path.lower().endswith(".ozx"):
             comment = _OZX_COMMENT
-        entries = sorted(directory.entries.items(), key=_place_in_directory)
-        _write_at(fd, self._end, directory_bytes(entries, self._end, comment), b"")
+        _write_at(fd, self._end, directory_bytes(directory.entries, self._end, comment), b"")
         os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
         os.fsync(fd)
         journal.finish()
@@ -478,11 +462,3 @@ def _stamp(fd: int) -> tuple[int, int]:
     """Tells whether a file was replaced or added to."""
     found = os.fstat(fd)
     return found.st_ino, found.st_size
-
-
-def _place_in_directory(item: tuple[str, Entry]) -> tuple[Any, ...]:
-    """Metadata first, the root before what is below it; then values in the order of the file."""
-    key, entry = item
-    if key == "zarr.json" or key.endswith("/zarr.json"):
-        return 0, key.count("/"), key
-    return 1, entry.header

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from zarr_gpu.errors import DataError, StoreError
@@ -264,11 +264,14 @@ def local_header(name: str, entry: Entry) -> bytes:
     return head + raw + extra
 
 
-def directory_bytes(entries: Iterable[tuple[str, Entry]], begin: int, comment: bytes) -> bytes:
-    """The end of a zip file: its directory, to be written at ``begin``, and what follows it."""
+def directory_bytes(entries: dict[str, Entry], begin: int, comment: bytes) -> bytes:
+    """The end of a zip file: its directory, to be written at ``begin``, and what follows it.
+
+    Metadata comes first, the root before what is below it; then values in the order of the file.
+    """
     parts = []
     count = 0
-    for name, entry in entries:
+    for name, entry in sorted(entries.items(), key=_rank):
         raw = _raw_name(name, entry.flags)
         wide = [n for n in (entry.size, entry.stored, entry.header) if n >= _BIG]
         extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
@@ -307,6 +310,13 @@ def directory_bytes(entries: Iterable[tuple[str, Entry]], begin: int, comment: b
     )
     parts.append(comment)
     return b"".join(parts)
+
+
+def _rank(item: tuple[str, Entry]) -> tuple[int, int, str]:
+    name, entry = item
+    if name == "zarr.json" or name.endswith("/zarr.json"):
+        return 0, name.count("/"), name
+    return 1, entry.header, name
 
 
 # ---- recovering --------------------------------------------------------------------------------

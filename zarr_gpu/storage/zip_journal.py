@@ -15,9 +15,13 @@ Plain files; imports ``errors``; called by ``storage/zip.py``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from zarr_gpu.errors import StoreError
 
@@ -26,9 +30,11 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+T = TypeVar("T")
+
 _HAS_LOCKS: bool = fcntl is not None
 
-__all__ = ["BusyError", "Journal", "Record", "journal_path", "read_journal"]
+__all__ = ["BusyError", "Journal", "Record", "journal_path", "read_journal", "replay"]
 
 
 class BusyError(StoreError):
@@ -47,6 +53,8 @@ class Record:
 def journal_path(path: str) -> str:
     """Where the journal of the zip file ``path`` lies."""
     folder, name = os.path.split(path)
+    if len(os.fsencode(name)) > 240:  # of 255 bytes
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
     return os.path.join(folder, f".{name}.log.zg~")
 
 
@@ -60,6 +68,32 @@ def read_journal(path: str) -> Record | None:
         return _read(fd)
     finally:
         os.close(fd)
+
+
+def replay(record: Record, entries: dict[str, T], found: Iterable[tuple[str, T, int]]) -> int:
+    """Do to ``entries`` what a journal and the file beside it tell of.
+
+    Parameters
+    ----------
+    found
+        Name, entry and end of each complete value behind the old archive, in their order.
+
+    Returns
+    -------
+    int
+        Where the last of them ends.
+    """
+    done = record.start
+    deleted = deque(sorted(record.deleted))
+    for name, entry, end in found:
+        while deleted and deleted[0][0] <= done:  # made before this value was stored
+            entries.pop(deleted.popleft()[1], None)
+        entries[name] = entry
+        done = end
+    for at, key in deleted:
+        if at <= done:
+            entries.pop(key, None)
+    return done
 
 
 def _read(fd: int) -> Record | None:

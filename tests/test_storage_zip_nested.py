@@ -114,6 +114,7 @@ def test_urls(tmp_path: Path) -> None:
         (f"zip://{path}/group", ZipStore),
         (f"zip://group::file://{path}", ZipStore),
         (f"zip://::file://{path}", ZipStore),
+        (f"zip::file://{path}", ZipStore),
     ):
         store, inner = open_store(url, mode="r")
         assert type(store) is kind
@@ -127,6 +128,7 @@ def test_urls(tmp_path: Path) -> None:
     assert inner == "group"
     assert store.get("group/x") == b"1"
     assert pickle.loads(pickle.dumps(store)) == store
+    assert open_store("zip::memory://nested/deep/a.zip") == (store, "")
     for bad in ("zip://", "zip://folder/x", "zip://x::memory://", f"zip://../x::file://{path}"):
         with pytest.raises(InvalidKeyError):
             open_store(bad)

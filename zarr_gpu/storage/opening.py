@@ -146,6 +146,8 @@ def _open_zip(path: str, mode: str | None, refuse: bool) -> ZipStore:
 def _open_url(
     url: str, mode: str | None, refuse: bool, options: Mapping[str, Any] | None
 ) -> tuple[Store, str]:
+    if url.lower().startswith("zip::"):
+        url = f"zip://{url[3:]}"
     match = _URL.match(url)
     if match and match.group(1).lower() == "zip":
         return _open_zip_url(url, mode, refuse, options)

@@ -267,6 +267,7 @@ def changes(store: Store) -> list[Callable[[], Any]]:
     return [
         lambda: store.put("a/x", b"2"),
         lambda: store.put_many([("a/y", b"2")]),
+        lambda: store.put_if_absent("a/y", b"2"),
         lambda: store.delete_many(["a/x"]),
         lambda: store.delete_prefix("a"),
         lambda: store.move("a", "b"),

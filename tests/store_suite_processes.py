@@ -143,6 +143,21 @@ class ProcessChecks(StoreChecks):
         assert parts(answer) == list(kept.values())
         self.check_keys(store, kept)
 
+    @needs("writable")
+    def test_many_who_store_a_new_key_at_once(self, store: Store) -> None:
+        for n in range(5):
+            stored: list[bytes] = []
+
+            def put(i: int, n: int = n, stored: list[bytes] = stored) -> None:
+                if store.put_if_absent(f"k/{n}", b"%d" % i * 1000):
+                    stored.append(b"%d" % i * 1000)
+
+            at_once(*((lambda i=i, put=put: put(i)) for i in range(6)))
+            assert store.get(f"k/{n}") in stored
+            assert len(stored) == 1 or not store.atomic_put_if_absent
+            assert not store.put_if_absent(f"k/{n}", b"late")
+            assert store.get(f"k/{n}") in stored
+
     # ---- copies --------------------------------------------------------------------------------
 
     def test_a_pickled_store_means_the_same(self, store: Store) -> None:

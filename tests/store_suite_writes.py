@@ -221,6 +221,18 @@ class WriteChecks(StoreChecks):
         assert fetch(store, ("a/x", 0, 2), ("a/x", 0, REST), ("a/y", 0, 1)) == [None, None, b"1"]
 
     @needs("writable")
+    def test_a_value_unless_there_is_one(self, store: Store) -> None:
+        assert store.put_if_absent("a/x", b"first")
+        assert not store.put_if_absent("a/x", b"second")
+        assert store.get("a/x") == b"first"
+        store.put("a/empty", b"")
+        assert not store.put_if_absent("a/empty", b"1")
+        store.delete_many(["a/x"])
+        assert store.put_if_absent("a/x", np.frombuffer(b"th-i-rd", np.uint8)[::3])
+        assert store.get("a/x") == b"tid"
+        self.check_keys(store, ["a/empty", "a/x"])
+
+    @needs("writable")
     def test_nothing_in_a_batch(self, store: Store) -> None:
         store.put("x", b"1")
         store.put_many([])

@@ -49,6 +49,16 @@ class TestPrefixOfLocal(StoreSuite):
         return PrefixStore(outer, "be/low")
 
 
+class TestRedundantWrappers(StoreSuite):
+    """Of all that only look on, one around the other."""
+
+    title = "logging, counting, read again, of local files"
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return LoggingStore(CountingStore(RetryStore(LocalStore(tmp_path / "a"))))
+
+
 class Remote(MemoryStore):
     """Calls worth having in flight together."""
 

@@ -113,6 +113,8 @@ class ZipStore(ZipReader):
         The file is no zip file, is damaged, or is being written.
     """
 
+    atomic_put_if_absent = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -367,6 +369,12 @@ class ZipStore(ZipReader):
             _write_at(self._fd, self._end, header, packed)
             self._end = entry.data + entry.stored
             directory.entries[key] = entry  # until here readers see the old value
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        self._check_mode(key)
+        with self._lock:
+            self._writer()  # so that nobody else writes meanwhile
+            return super().write_if_absent(key, data)
 
     def remove(self, key: str) -> None:
         self._check_mode(key)

@@ -5,6 +5,8 @@ Environment:
 ``HYPOTHESIS_PROFILE``  ``fast`` (default), ``ci`` or ``full`` (2,000 examples per property)
 ``FORBID_SKIPS=1``      a skip is a failure, save for tests marked ``gpu`` and for reasons that
                         start with ``platform:``
+``SERVERS_OPTIONAL=1``  so are not, then, reasons that start with ``server:`` (nothing can be
+                        installed on this machine)
 """
 
 from __future__ import annotations
@@ -15,6 +17,15 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Suites tell what differed, as test files do.
+pytest.register_assert_rewrite(
+    "codec_suite",
+    "device_suite",
+    "kernel_suite",
+    "step_suite",
+    *(path.stem for path in Path(__file__).parent.glob("store_suite*.py")),
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -36,6 +47,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 os.environ.setdefault("ZARR_GPU_CPU__COMPILED", "false")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store-table", metavar="FILE", help="write the table of stores and checks to FILE"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--store-table")
+    if path:
+        from store_table import StoreTable
+
+        config.pluginmanager.register(StoreTable(path))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The repository's root folder."""
@@ -51,9 +76,10 @@ def shared_data() -> Path:
 
 
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip into a failure, unless its reason is the platform."""
+    """Turn a skip into a failure, unless its reason is one that is allowed."""
     reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-    if not reason.removeprefix("Skipped: ").startswith("platform:"):
+    allowed = ("platform:", "server:") if os.environ.get("SERVERS_OPTIONAL") == "1" else "platform:"
+    if not reason.removeprefix("Skipped: ").startswith(allowed):
         report.outcome = "failed"
         report.longrepr = f"FORBID_SKIPS=1 forbids skipping: {reason}"
 

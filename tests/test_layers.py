@@ -21,6 +21,7 @@ PACKAGE = ROOT / "zarr_gpu"
 LEVELS = [
     (0, r"errors|config|stages"),
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
+    (2, r"storage\.(wrapper|cache_space|zip_(directory|journal|reading))"),
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|failures|keys|pool|spans)"),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),

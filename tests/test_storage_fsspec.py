@@ -78,6 +78,9 @@ fsspec.register_implementation("zarrgputest", ObjectFileSystem)
 
 
 class TestMemoryFileSystem(StoreSuite):
+    title = "fsspec, memory"
+    many_writers = spawns = durable = False  # in this process alone
+
     @pytest.fixture
     def store(self) -> Any:
         fs = fsspec.filesystem("memory")
@@ -92,20 +95,21 @@ class TestMemoryFileSystem(StoreSuite):
 
 
 class TestObjectFileSystem(StoreSuite):
+    title = "fsspec, asynchronous objects"
     many_keys = 1_000
+    many_writers = spawns = durable = in_order = False
 
     @pytest.fixture
     def store(self) -> Store:
         return FsspecStore(ObjectFileSystem(), f"bucket/{uuid.uuid4().hex}")
 
-    def test_a_failure_at_any_call_leaves_whole_values(self, store: Store) -> None:
-        """Calls overlap, so which one fails is not fixed; see the wrappers' tests."""
-
 
 class TestWholeFileSystem(StoreSuite):
     """The store begins at the root of the file system."""
 
+    title = "fsspec, a whole file system"
     many_keys = 1_000
+    many_writers = spawns = durable = False
 
     @pytest.fixture
     def store(self) -> Any:

@@ -17,7 +17,15 @@ from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.memory import MemoryStore, named_memory
 
 
-class TestMemoryStore(StoreSuite):
+class InMemory(StoreSuite):
+    """Values that live and die with this process; copies are copies of the values too."""
+
+    shared = many_writers = durable = False
+
+
+class TestMemoryStore(InMemory):
+    title = "memory"
+
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()
@@ -55,13 +63,17 @@ class UserMapping(MutableMapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
 
-class TestUserMapping(StoreSuite):
+class TestUserMapping(InMemory):
+    title = "memory, a mapping of the user's"
+
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore(UserMapping())
 
 
-class TestNamedMemory(StoreSuite):
+class TestNamedMemory(InMemory):
+    title = "memory, by URL"
+
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest) -> Store:
         return named_memory(request.node.nodeid)

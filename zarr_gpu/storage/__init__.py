@@ -11,21 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zarr_gpu.storage.base import Store
+    from zarr_gpu.storage.cache import CacheStore
     from zarr_gpu.storage.fsspec import FsspecStore
+    from zarr_gpu.storage.latency import LatencyStore
     from zarr_gpu.storage.local import LocalStore
+    from zarr_gpu.storage.logs import LoggingStore
     from zarr_gpu.storage.memory import MemoryStore
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
+    from zarr_gpu.storage.retry import RetryStore
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
     from zarr_gpu.storage.zip import ZipStore
+    from zarr_gpu.storage.zip_nested import NestedZipStore
 
 _PUBLIC = {
+    "CacheStore": "cache",
     "CountingStore": "wrappers",
     "FaultyStore": "wrappers",
     "FsspecStore": "fsspec",
+    "LatencyStore": "latency",
     "LocalStore": "local",
+    "LoggingStore": "logs",
     "MemoryStore": "memory",
+    "NestedZipStore": "zip_nested",
     "PrefixStore": "wrappers",
     "ReadOnlyStore": "wrappers",
+    "RetryStore": "retry",
     "Store": "base",
     "StoreLike": "opening",
     "ZipStore": "zip",
@@ -34,13 +44,18 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CacheStore",
     "CountingStore",
     "FaultyStore",
     "FsspecStore",
+    "LatencyStore",
     "LocalStore",
+    "LoggingStore",
     "MemoryStore",
+    "NestedZipStore",
     "PrefixStore",
     "ReadOnlyStore",
+    "RetryStore",
     "Store",
     "StoreLike",
     "ZipStore",

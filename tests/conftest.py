@@ -16,6 +16,15 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Suites tell what differed, as test files do.
+pytest.register_assert_rewrite(
+    "codec_suite",
+    "device_suite",
+    "kernel_suite",
+    "step_suite",
+    *(path.stem for path in Path(__file__).parent.glob("store_suite*.py")),
+)
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -30,6 +39,20 @@ for profile, max_examples in {"fast": 40, "ci": 200, "full": 2000}.items():
         print_blob=True,
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--store-table", metavar="FILE", help="write the table of stores and checks to FILE"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--store-table")
+    if path:
+        from store_table import StoreTable
+
+        config.pluginmanager.register(StoreTable(path))
 
 
 @pytest.fixture(scope="session")

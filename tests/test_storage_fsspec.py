@@ -78,6 +78,8 @@ fsspec.register_implementation("zarrgputest", ObjectFileSystem)
 
 
 class TestMemoryFileSystem(StoreSuite):
+    many_writers = spawns = durable = False  # in this process alone
+
     @pytest.fixture
     def store(self) -> Any:
         fs = fsspec.filesystem("memory")
@@ -93,19 +95,18 @@ class TestMemoryFileSystem(StoreSuite):
 
 class TestObjectFileSystem(StoreSuite):
     many_keys = 1_000
+    many_writers = spawns = durable = in_order = False
 
     @pytest.fixture
     def store(self) -> Store:
         return FsspecStore(ObjectFileSystem(), f"bucket/{uuid.uuid4().hex}")
-
-    def test_a_failure_at_any_call_leaves_whole_values(self, store: Store) -> None:
-        """Calls overlap, so which one fails is not fixed; see the wrappers' tests."""
 
 
 class TestWholeFileSystem(StoreSuite):
     """The store begins at the root of the file system."""
 
     many_keys = 1_000
+    many_writers = spawns = durable = False
 
     @pytest.fixture
     def store(self) -> Any:

@@ -18,7 +18,13 @@ from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.memory import MemoryStore, named_memory
 
 
-class TestMemoryStore(StoreSuite, StoreArraySuite):
+class InMemory(StoreSuite):
+    """Values that live and die with this process; copies are copies of the values too."""
+
+    shared = many_writers = durable = False
+
+
+class TestMemoryStore(InMemory, StoreArraySuite):
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()
@@ -56,13 +62,13 @@ class UserMapping(MutableMapping[str, Any]):
     __hash__ = None  # type: ignore[assignment]
 
 
-class TestUserMapping(StoreSuite):
+class TestUserMapping(InMemory):
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore(UserMapping())
 
 
-class TestNamedMemory(StoreSuite):
+class TestNamedMemory(InMemory):
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest) -> Store:
         return named_memory(request.node.nodeid)

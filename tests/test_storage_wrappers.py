@@ -23,6 +23,8 @@ from zarr_gpu.storage.wrappers import (
 
 
 class TestPrefixOfMemory(StoreSuite):
+    shared = many_writers = durable = False
+
     @pytest.fixture
     def store(self) -> Store:
         inner = MemoryStore({"be": b"", "below": b"", "below/it": b"", "beside/x": b""})
@@ -48,11 +50,13 @@ class Remote(MemoryStore):
 class TestConcurrentCalls(StoreSuite):
     """Of a counting store, over a store whose calls overlap."""
 
+    shared = many_writers = durable = in_order = False
+
     @pytest.fixture
     def store(self) -> Store:
         return CountingStore(Remote())
 
-    def test_a_failure_at_any_call_leaves_whole_values(self, store: Store) -> None:
+    def test_a_failure_at_some_calls_leaves_whole_values(self, store: Store) -> None:
         keys = [f"k/{i}" for i in range(6)]
         store.put_many([(key, b"old") for key in keys])
         failing = FaultyStore(store, OSError("now"), every=7)

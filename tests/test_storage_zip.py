@@ -21,6 +21,7 @@ from zarr_gpu.storage.zip import ZipStore
 
 class TestZipStore(StoreSuite):
     many_keys = 2_000
+    many_writers = durable = False
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
@@ -44,6 +45,7 @@ class TestZipStore(StoreSuite):
 
 class TestDeflated(StoreSuite):
     many_keys = 1_000
+    many_writers = durable = False
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zarr_gpu.storage.fsspec import FsspecStore
     from zarr_gpu.storage.local import LocalStore
     from zarr_gpu.storage.memory import MemoryStore
+    from zarr_gpu.storage.obstore import ObstoreStore
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
     from zarr_gpu.storage.zip import ZipStore
@@ -24,6 +25,7 @@ _PUBLIC = {
     "FsspecStore": "fsspec",
     "LocalStore": "local",
     "MemoryStore": "memory",
+    "ObstoreStore": "obstore",
     "PrefixStore": "wrappers",
     "ReadOnlyStore": "wrappers",
     "Store": "base",
@@ -39,6 +41,7 @@ __all__ = [
     "FsspecStore",
     "LocalStore",
     "MemoryStore",
+    "ObstoreStore",
     "PrefixStore",
     "ReadOnlyStore",
     "Store",

@@ -78,6 +78,9 @@ class Store(ABC):
     supports_listing: bool = True
     supports_writes: bool = True
 
+    atomic_put_if_absent: bool = False
+    """Whether of several ``put_if_absent`` of one key at a time exactly one succeeds."""
+
     max_gap: int = 16 << 10
     """Ranges of one key at most this many bytes apart are read as one."""
 
@@ -157,6 +160,19 @@ class Store(ABC):
         """Store one value."""
         self._check_writable()
         self._put((key, data))
+
+    def put_if_absent(self, key: str, data: Buffer) -> bool:
+        """Store one value unless the key is there already; whether it was stored.
+
+        Of several callers at a time exactly one succeeds where ``atomic_put_if_absent`` is true;
+        other stores look first and then write.
+        """
+        self._check_writable()
+        check_key(key)
+        try:
+            return self.write_if_absent(key, as_bytes_view(data))
+        except Exception as cause:
+            fail("write", key, cause)
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Remove keys; absent ones are no error."""
@@ -264,6 +280,13 @@ class Store(ABC):
     def write(self, key: str, data: memoryview) -> None:
         """Replace one value; ``data`` is a contiguous view of bytes, valid until return."""
         raise ReadOnlyError(f"{self!r} cannot be written to", key=key)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        """Store one value unless the key is there; whether it was stored."""
+        if self.size(key) is not None:
+            return False
+        self.write(key, data)
+        return True
 
     def remove(self, key: str) -> None:
         """Remove one key, if there."""

@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, ZarrError
+from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError
 from zarr_gpu.storage.base import Store
+from zarr_gpu.storage.cloud_options import SCHEMES
+from zarr_gpu.storage.failures import StoreArgumentError
 from zarr_gpu.storage.fsspec import FsspecStore
 from zarr_gpu.storage.keys import check_prefix
 from zarr_gpu.storage.local import LocalStore
@@ -34,10 +36,13 @@ _openers: dict[str, Opener] = {}
 # Schemes of our own stores: the module in this folder that has a function ``open_url``.  It is
 # imported when the first URL of its kind is opened.
 _MODULES: dict[str, str] = {}
+_MODULES.update(dict.fromkeys(SCHEMES, "obstore"))
 
+# Packages whose stores are taken as they are, by the first part of the name of their module.
+_PACKAGES = {"obstore": "obstore"}
 
-class StoreArgumentError(ZarrError, TypeError, ValueError):
-    """What was given is not something that can be opened as a store."""
+# The same URLs can be opened through fsspec, where that is asked for or what is needed is missing.
+_FSSPEC_TOO = frozenset(SCHEMES)
 
 
 def register_scheme(scheme: str, opener: Opener) -> None:
@@ -120,6 +125,12 @@ def _open_other(store_like: StoreLike, mode: str | None, refuse: bool) -> Store:
             mapper: Any = store_like
             return FsspecStore(mapper.fs, mapper.root, read_only=refuse)
         return MemoryStore(store_like, read_only=refuse)
+    module = _PACKAGES.get(type(store_like).__module__.partition(".")[0])
+    if module is not None:
+        adapted = import_module(f"zarr_gpu.storage.{module}").adapt(store_like, read_only=refuse)
+        if adapted is not None:
+            found: Store = adapted
+            return found
     raise StoreArgumentError(
         f"{_describe(store_like)} is not a store: give a Store, a path, a URL or a mapping"
     )
@@ -143,7 +154,10 @@ def _open_url(
     match = _URL.match(url)
     scheme = match.group(1).lower() if match and "::" not in url else ""
     rest = url[match.end() :] if match else ""
-    opener = _openers.get(scheme) or _built_in(scheme) or _entry_point(scheme)
+    opener = _openers.get(scheme)
+    if opener is None and scheme in _FSSPEC_TOO:
+        return _open_remote(url, scheme, refuse, options), ""
+    opener = opener or _built_in(scheme) or _entry_point(scheme)
     if opener is not None:
         opened = opener(url, read_only=refuse, storage_options=options)
         return (opened, "") if isinstance(opened, Store) else opened
@@ -155,6 +169,29 @@ def _open_url(
         name, _, path = rest.partition("/")
         return named_memory(name, read_only=refuse), check_prefix(path)
     return FsspecStore.from_url(url, storage_options=options, read_only=refuse), ""
+
+
+def _open_remote(url: str, scheme: str, refuse: bool, options: Mapping[str, Any] | None) -> Store:
+    """What both a store of ours and fsspec can open: ours, unless fsspec is all that is there."""
+    given = dict(options or {})
+    backend = given.pop("backend", None)
+    names = {None, "fsspec", _MODULES[scheme]}
+    if backend not in names:
+        wanted = " or ".join(repr(name) for name in sorted(filter(None, names)))
+        raise StoreArgumentError(f"the backend of {scheme}:// is {wanted}, not {backend!r}")
+    if backend == "fsspec":
+        return FsspecStore.from_url(url, storage_options=given, read_only=refuse)
+    opener: Any = _built_in(scheme)
+    try:
+        store: Store = opener(url, read_only=refuse, storage_options=given)
+    except MissingDependencyError as missing:
+        if backend is not None:
+            raise
+        try:
+            store = FsspecStore.from_url(url, storage_options=given, read_only=refuse)
+        except MissingDependencyError:
+            raise missing from missing.__cause__
+    return store
 
 
 def _path_of_file_url(url: str, rest: str) -> str:

@@ -29,6 +29,7 @@ class _Wrapper(Store):
         self.concurrency = store.concurrency
         self.supports_listing = store.supports_listing
         self.supports_writes = store.supports_writes
+        self.atomic_put_if_absent = store.atomic_put_if_absent
         self.max_gap = store.max_gap
         self.max_coalesced = store.max_coalesced
 
@@ -40,6 +41,9 @@ class _Wrapper(Store):
 
     def write(self, key: str, data: memoryview) -> None:
         self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        return self.store.write_if_absent(key, data)
 
     def remove(self, key: str) -> None:
         self.store.remove(key)
@@ -90,6 +94,9 @@ class ReadOnlyStore(_Wrapper):
     def write(self, key: str, data: memoryview) -> None:
         raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
 
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
+
     def remove(self, key: str) -> None:
         raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
 
@@ -131,6 +138,9 @@ class PrefixStore(_Wrapper):
 
     def write(self, key: str, data: memoryview) -> None:
         self.store.write(self._start + key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        return self.store.write_if_absent(self._start + key, data)
 
     def remove(self, key: str) -> None:
         self.store.remove(self._start + key)
@@ -228,6 +238,10 @@ class CountingStore(_Wrapper):
     def write(self, key: str, data: memoryview) -> None:
         self.calls.append(Call("write", key, 0, data.nbytes))
         self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        self.calls.append(Call("write", key, 0, data.nbytes))
+        return self.store.write_if_absent(key, data)
 
     def remove(self, key: str) -> None:
         self.calls.append(Call("remove", key))
@@ -327,6 +341,10 @@ class FaultyStore(_Wrapper):
     def write(self, key: str, data: memoryview) -> None:
         self._maybe_fail("write", key)
         self.store.write(key, data)
+
+    def write_if_absent(self, key: str, data: memoryview) -> bool:
+        self._maybe_fail("write", key)
+        return self.store.write_if_absent(key, data)
 
     def remove(self, key: str) -> None:
         self._maybe_fail("remove", key)

@@ -344,7 +344,8 @@ class CpuDevice(Device):
 
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         rows = JOB_NBYTES // max(1, program.spec.nbytes)
-        return max(1, min(MAX_ROWS_PER_JOB, max(rows, requests)))
+        # All lanes together have the requests in flight; small jobs let one decode meanwhile.
+        return max(1, min(MAX_ROWS_PER_JOB, rows), -(-requests // usable_threads()))
 
     def run(
         self,

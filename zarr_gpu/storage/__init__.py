@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from zarr_gpu.storage.base import Store
     from zarr_gpu.storage.fsspec import FsspecStore
+    from zarr_gpu.storage.http import HttpStore
     from zarr_gpu.storage.local import LocalStore
     from zarr_gpu.storage.memory import MemoryStore
     from zarr_gpu.storage.obstore import ObstoreStore
@@ -23,6 +24,7 @@ _PUBLIC = {
     "CountingStore": "wrappers",
     "FaultyStore": "wrappers",
     "FsspecStore": "fsspec",
+    "HttpStore": "http",
     "LocalStore": "local",
     "MemoryStore": "memory",
     "ObstoreStore": "obstore",
@@ -39,6 +41,7 @@ __all__ = [
     "CountingStore",
     "FaultyStore",
     "FsspecStore",
+    "HttpStore",
     "LocalStore",
     "MemoryStore",
     "ObstoreStore",

@@ -2,8 +2,8 @@
 
 Understood are the names that users of fsspec know (``key``, ``secret``, ``endpoint_url``, ``anon``,
 ``client_kwargs``, ...), obstore's own (``access_key_id``, ``region``, ``skip_signature``, ...), and
-ours: ``concurrency``, ``retries``, ``timeout``, ``missing_status``.  An option that is none of these
-is refused by name, as a misspelt credential would otherwise show as "forbidden" much later.
+ours: ``concurrency``, ``retries``, ``timeout``, ``missing_status``.  An option that is none of
+these is refused by name: a misspelt credential would otherwise show as "forbidden" much later.
 
 Imports ``errors`` and its siblings ``failures`` and ``keys``; called by ``storage/obstore.py``.
 """
@@ -295,7 +295,7 @@ def _aws_profile(profile: str) -> dict[str, str]:
 
 def _boto3_provider(profile: str | None) -> Any:
     try:
-        import boto3
+        import boto3  # type: ignore[import-not-found,unused-ignore]
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError as cause:
         raise MissingDependencyError(

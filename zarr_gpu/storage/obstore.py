@@ -139,12 +139,11 @@ class ObstoreStore(Store):
         """The answer to a range that failed: servers refuse those that begin at or past the end."""
         if self._absent(key, error):
             return None
-        refused = _status(error) in {None, 416}
-        if refused and not isinstance(error, OSError):
-            total = self.size(key) if "range" in str(error).lower() else None
+        if _status(error) in {None, 416} and "range" in str(error).lower():
+            total = self.size(key)
             if total is not None and (offset >= total or total == 0):
                 return b""
-        _raise(error)
+        return _raise(error)
 
     def size(self, key: str) -> int | None:
         try:

@@ -37,12 +37,13 @@ _openers: dict[str, Opener] = {}
 # imported when the first URL of its kind is opened.
 _MODULES: dict[str, str] = {}
 _MODULES.update(dict.fromkeys(SCHEMES, "obstore"))
+_MODULES.update(dict.fromkeys(("http", "https"), "http"))
 
 # Packages whose stores are taken as they are, by the first part of the name of their module.
 _PACKAGES = {"obstore": "obstore"}
 
 # The same URLs can be opened through fsspec, where that is asked for or what is needed is missing.
-_FSSPEC_TOO = frozenset(SCHEMES)
+_FSSPEC_TOO = frozenset([*SCHEMES, "http", "https"])
 
 
 def register_scheme(scheme: str, opener: Opener) -> None:
@@ -113,7 +114,7 @@ def open_store(
     return store, path
 
 
-def _open_other(store_like: StoreLike, mode: str | None, refuse: bool) -> Store:
+def _open_other(store_like: Any, mode: str | None, refuse: bool) -> Store:
     if store_like is None:
         return MemoryStore(read_only=refuse)
     if isinstance(store_like, Store):

@@ -22,9 +22,12 @@ LEVELS = [
     (0, r"errors|config|stages"),
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
-    (2, r"storage\.(base|atomic|failures|keys|pool|spans|cloud_options|obstore_library|retry)"),
+    (
+        2,
+        r"storage\.(base|atomic|failures|keys|pool|spans|cloud_options|obstore_library|reference_[a-z]+|retry)",
+    ),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
-    (4, r"storage(\.(kvikio|opening))?"),
+    (4, r"storage(\.(kvikio|opening|reference))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (
         5,

@@ -127,7 +127,8 @@ def test_other_urls_go_to_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
         return MemoryStore(read_only=options["read_only"])
 
     monkeypatch.setattr(FsspecStore, "from_url", from_url)
-    open_store("s3://bucket/a.zarr", storage_options={"anon": True})
+    options = {"anon": True, "backend": "fsspec"}
+    open_store("s3://bucket/a.zarr", storage_options=options)
     open_store("simplecache::https://example.org/a.zarr", mode="r")
     assert seen == [
         ("s3://bucket/a.zarr", {"storage_options": {"anon": True}, "read_only": False}),

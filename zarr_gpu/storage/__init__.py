@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from zarr_gpu.storage.memory import MemoryStore
     from zarr_gpu.storage.obstore import ObstoreStore
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
+    from zarr_gpu.storage.reference import ReferenceStore
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
     from zarr_gpu.storage.zip import ZipStore
 
@@ -30,6 +31,7 @@ _PUBLIC = {
     "ObstoreStore": "obstore",
     "PrefixStore": "wrappers",
     "ReadOnlyStore": "wrappers",
+    "ReferenceStore": "reference",
     "Store": "base",
     "StoreLike": "opening",
     "ZipStore": "zip",
@@ -47,6 +49,7 @@ __all__ = [
     "ObstoreStore",
     "PrefixStore",
     "ReadOnlyStore",
+    "ReferenceStore",
     "Store",
     "StoreLike",
     "ZipStore",

@@ -295,7 +295,7 @@ def _aws_profile(profile: str) -> dict[str, str]:
 
 def _boto3_provider(profile: str | None) -> Any:
     try:
-        import boto3  # type: ignore[import-not-found,unused-ignore]
+        import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider
     except ImportError as cause:
         raise MissingDependencyError(

@@ -38,6 +38,7 @@ _openers: dict[str, Opener] = {}
 _MODULES: dict[str, str] = {}
 _MODULES.update(dict.fromkeys(SCHEMES, "obstore"))
 _MODULES.update(dict.fromkeys(("http", "https"), "http"))
+_MODULES["reference"] = "reference"
 
 # Packages whose stores are taken as they are, by the first part of the name of their module.
 _PACKAGES = {"obstore": "obstore"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
     from zarr_gpu.storage.reference import ReferenceStore
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
+    from zarr_gpu.storage.zarr_python import ZarrPythonStore
     from zarr_gpu.storage.zip import ZipStore
 
 _PUBLIC = {
@@ -34,6 +35,7 @@ _PUBLIC = {
     "ReferenceStore": "reference",
     "Store": "base",
     "StoreLike": "opening",
+    "ZarrPythonStore": "zarr_python",
     "ZipStore": "zip",
     "open_store": "opening",
     "register_scheme": "opening",
@@ -52,6 +54,7 @@ __all__ = [
     "ReferenceStore",
     "Store",
     "StoreLike",
+    "ZarrPythonStore",
     "ZipStore",
     "open_store",
     "register_scheme",

@@ -41,7 +41,7 @@ _MODULES.update(dict.fromkeys(("http", "https"), "http"))
 _MODULES["reference"] = "reference"
 
 # Packages whose stores are taken as they are, by the first part of the name of their module.
-_PACKAGES = {"obstore": "obstore"}
+_PACKAGES = {"obstore": "obstore", "zarr": "zarr_python"}
 
 # The same URLs can be opened through fsspec, where that is asked for or what is needed is missing.
 _FSSPEC_TOO = frozenset([*SCHEMES, "http", "https"])
@@ -127,15 +127,27 @@ def _open_other(store_like: Any, mode: str | None, refuse: bool) -> Store:
             mapper: Any = store_like
             return FsspecStore(mapper.fs, mapper.root, read_only=refuse)
         return MemoryStore(store_like, read_only=refuse)
-    module = _PACKAGES.get(type(store_like).__module__.partition(".")[0])
-    if module is not None:
-        adapted = import_module(f"zarr_gpu.storage.{module}").adapt(store_like, read_only=refuse)
-        if adapted is not None:
-            found: Store = adapted
-            return found
+    adapted = _adapt(store_like, refuse)
+    if adapted is not None:
+        return adapted
     raise StoreArgumentError(
         f"{_describe(store_like)} is not a store: give a Store, a path, a URL or a mapping"
     )
+
+
+def _adapt(thing: Any, refuse: bool) -> Store | None:
+    """The store object of another package as one of ours."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(thing).__mro__}
+    module = next((name for package, name in _PACKAGES.items() if package in packages), None)
+    if module is None:
+        return None
+    if module == "zarr_python" and type(thing).__name__ == "ObjectStore":
+        # obstore's own store is inside: used at first hand it is faster, and survives a fork.
+        inner = _adapt(thing.store, refuse or thing.read_only)
+        if inner is not None:
+            return inner
+    adapt: Callable[..., Store | None] = import_module(f"zarr_gpu.storage.{module}").adapt
+    return adapt(thing, read_only=refuse)
 
 
 def _open_path(path: str, mode: str | None, refuse: bool) -> Store:

@@ -45,7 +45,7 @@ _REMOTE = frozenset([*SCHEMES, "http", "https", "ftp", "sftp", "hf", "gdrive", "
 
 
 class ReferenceStore(Store):
-    """Values that are ranges of other files; read-only.
+    r"""Values that are ranges of other files; read-only.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class ReferenceStore(Store):
     --------
     >>> store = ReferenceStore({"x": "text", "y": "base64:AAE="})
     >>> store.get("x"), store.get("y"), store.get("z")
-    (b'text', b'\\x00\\x01', None)
+    (b'text', b'\x00\x01', None)
     """
 
     read_only = True

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from server_azure import CONTAINER, azure_server
+from server_azure import options as azure_options
 from server_s3 import BUCKET, options, s3_server
 from store_arrays import StoreArraySuite
 from store_suite import StoreSuite
@@ -37,3 +39,21 @@ class TestS3(StoreSuite, StoreArraySuite):
     def read_only(self, store: Store) -> Store:
         assert isinstance(store, ObstoreStore)
         return ObstoreStore(store.store, read_only=True)
+
+
+@pytest.fixture(scope="module")
+def azure() -> Iterator[str]:
+    with azure_server() as endpoint:
+        yield endpoint
+
+
+class TestAzure(StoreSuite, StoreArraySuite):
+    title = "Azure (obstore, Azurite)"
+    many_keys = 1_000
+    in_order = False
+    longest_key = 1024 - 37
+
+    @pytest.fixture
+    def store(self, azure: str) -> Store:
+        url = f"az://{CONTAINER}/{uuid.uuid4().hex}"
+        return open_store(url, storage_options=azure_options(azure))[0]

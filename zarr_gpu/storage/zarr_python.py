@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any
 
 from zarr_gpu.errors import StoreError
@@ -73,7 +73,8 @@ class ZarrPythonStore(Store):
     # ---- reading -------------------------------------------------------------------------------
 
     def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
-        return _run(self._read(self.store, key, offset, nbytes))
+        found: Buffer | None = _run(self._read(self.store, key, offset, nbytes))
+        return found
 
     def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
         if len(spans) == 1:
@@ -99,7 +100,8 @@ class ZarrPythonStore(Store):
             values.append(answer)
         return gather(values, memory)
 
-    async def _read(self, store: Any, key: str, offset: int, nbytes: int) -> Buffer | None:
+    @staticmethod
+    async def _read(store: Any, key: str, offset: int, nbytes: int) -> Buffer | None:
         types = _types(store)
         wanted = None
         if offset < 0:
@@ -113,15 +115,23 @@ class ZarrPythonStore(Store):
         except _ABSENT:
             return None
         except Exception:
-            # Some refuse ranges that begin at or past the end; others say where the end is.
-            total = None if wanted is None else await self._size(store, key)
-            if total is None or (offset < total and total > 0):
+            # Some refuse ranges that begin or end past the end of a value.
+            total = None if wanted is None else await ZarrPythonStore._size(store, key)
+            start = max(offset + (total or 0), 0) if offset < 0 else offset
+            if total is None or (offset >= 0 and start + max(nbytes, 0) <= total > start):
                 raise
-            return b""
-        return None if found is None else found.as_numpy_array()  # type: ignore[no-any-return]
+            if start >= total:
+                return b""
+            found = await store.get(key, types.prototype, types.range(start, total))
+        if offset < 0 and found is not None and len(found) < -offset:
+            # All of a value that is shorter; MemoryStore answers with less.
+            found = await store.get(key, types.prototype)
+        data: Buffer | None = None if found is None else found.as_numpy_array()
+        return data
 
     def size(self, key: str) -> int | None:
-        return _run(self._size(self.store, key))
+        found: int | None = _run(self._size(self.store, key))
+        return found
 
     @staticmethod
     async def _size(store: Any, key: str) -> int | None:
@@ -142,17 +152,20 @@ class ZarrPythonStore(Store):
 
     def remove_prefix(self, prefix: str) -> None:
         store, keys = self.store, list(self.walk(prefix))
+        if prefix and keys:
+            _run(store.delete_dir(prefix))
+            return
         _run(_all(lambda key: _delete(store, key), keys, self.concurrency))
 
     # ---- listing -------------------------------------------------------------------------------
 
     def walk(self, prefix: str) -> Iterator[str]:
         below = f"{prefix}/" if prefix else ""
-        keys = _run(_listed(self.store.list_prefix(below)))
+        keys = _run(_listed(self.store.list_prefix, below))
         return iter(sorted({key for key in keys if key.startswith(below)}))
 
     def children(self, prefix: str) -> Iterable[str]:
-        names = _run(_listed(self.store.list_dir(prefix)))
+        names = _run(_listed(self.store.list_dir, prefix))
         return {name.rstrip("/") for name in names} - {""}
 
     # ---- the rest ------------------------------------------------------------------------------
@@ -191,8 +204,9 @@ async def _delete(store: Any, key: str) -> None:
         return
 
 
-async def _listed(names: AsyncIterator[str] | Awaitable[Any]) -> list[str]:
+async def _listed(listing: Callable[[str], Any], prefix: str) -> list[str]:
     try:
+        names = listing(prefix)  # some need the running loop already here
         if not hasattr(names, "__aiter__"):
             names = await names
         return [name async for name in names]
@@ -224,10 +238,10 @@ class _Types:
 
     def __init__(self, package: str) -> None:
         abc = sys.modules[f"{package}.abc.store"]
-        self.range = abc.RangeByteRequest  # type: ignore[attr-defined]
-        self.offset = abc.OffsetByteRequest  # type: ignore[attr-defined]
-        self.suffix = abc.SuffixByteRequest  # type: ignore[attr-defined]
-        self.prototype = sys.modules[f"{package}.core.buffer.cpu"].buffer_prototype  # type: ignore[attr-defined]
+        self.range = abc.RangeByteRequest
+        self.offset = abc.OffsetByteRequest
+        self.suffix = abc.SuffixByteRequest
+        self.prototype = sys.modules[f"{package}.core.buffer.cpu"].buffer_prototype
 
 
 _known_types: dict[str, _Types] = {}

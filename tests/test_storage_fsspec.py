@@ -138,7 +138,7 @@ def test_requests_are_in_flight_together_and_not_too_many() -> None:
 @pytest.mark.parametrize("error", [PermissionError("403"), TimeoutError(), RuntimeError("503")])
 def test_errors_among_many_requests_surface(error: Exception) -> None:
     fs = ObjectFileSystem()
-    store = FsspecStore(fs, "b")
+    store = FsspecStore(fs, "b", retries=0)
     store.put_many([("x", b"1"), ("y", b"2")])
     fs.error = error
     for call in (
@@ -153,6 +153,37 @@ def test_errors_among_many_requests_surface(error: Exception) -> None:
         assert caught.value.key == "x"
     if isinstance(error, PermissionError):
         assert isinstance(caught.value, StorePermissionError)
+
+
+def test_what_may_pass_is_tried_again() -> None:
+    class Flaky(ObjectFileSystem):
+        calls = 0
+
+        async def _cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> bytes:
+            self.calls += 1
+            if self.calls % 5 == 0:
+                raise ConnectionResetError("gone") if self.calls % 2 else TimeoutError
+            return await super()._cat_file(path, start, end)
+
+    fs = Flaky()
+    store = FsspecStore(fs, "b")
+    keys = [f"{i}" for i in range(40)]
+    store.put_many((key, key.encode()) for key in keys)
+    answer = store.fetch(ByteRequest.whole(keys), HostMemory())
+    assert parts(answer) == [key.encode() for key in keys]
+    assert fs.calls == 49  # eight of forty fail, and one of those eight again
+    assert [store.get("3") for _ in range(6)] == [b"3"] * 6
+    fs.error = ConnectionResetError("for good")
+    fs.calls = 0
+    with pytest.raises(ConnectionError, match="'3'"):
+        FsspecStore(fs, "b", retries=2).get("3")
+    assert fs.calls == 3
+
+
+def test_options_of_the_store_and_of_the_file_system() -> None:
+    options = {"concurrency": 3, "retries": 1}
+    store = FsspecStore.from_url("zarrgputest://b", storage_options=options)
+    assert (store.concurrency, store.retries) == (3, 1)
 
 
 def test_a_server_that_ignores_ranges() -> None:

@@ -23,14 +23,20 @@ from zarr_gpu.storage.cloud_options import CONCURRENCY, Bucket, parse
 from zarr_gpu.storage.failures import StoreArgumentError
 from zarr_gpu.storage.obstore_library import functions, generation, native
 from zarr_gpu.storage.pool import map_ahead
+from zarr_gpu.storage.retry import retrying
 
 __all__ = ["ObstoreStore", "adapt", "open_url"]
 
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
 _CLASSES = {"s3": "S3Store", "gcs": "GCSStore", "azure": "AzureStore"}
+_BULK = {"S3Store": 1000, "AzureStore": 256}  # keys that one request can delete
 _PART = 32 << 20  # values up to this size are one request
 _STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")
+
+
+class _CutOffError(ConnectionError):
+    """An answer ended before its end."""
 
 
 class ObstoreStore(Store):
@@ -73,7 +79,7 @@ class ObstoreStore(Store):
         missing_status: tuple[int, ...] = (404,),
     ) -> None:
         self._store = store
-        self._made = generation()
+        self._made = 0  # by the library that is imported, in a forked child too
         self.read_only = read_only
         self.concurrency = concurrency
         self.missing_status = missing_status
@@ -111,6 +117,14 @@ class ObstoreStore(Store):
     # ---- reading -------------------------------------------------------------------------------
 
     def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
+        # obstore tries again what failed before the answer began, not what was cut off.
+        return retrying(
+            lambda: self._read(key, offset, nbytes),
+            retries=4,
+            passing=lambda error: isinstance(error, _CutOffError),
+        )
+
+    def _read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
         library, store = functions(), self.store
         try:
             if nbytes != REST:
@@ -133,7 +147,7 @@ class ObstoreStore(Store):
         if not total:
             return None if total is None else b""
         start = max(total + offset, 0)
-        return self.read(key, start, total - start)
+        return self._read(key, start, total - start)
 
     def _past_the_end(self, key: str, offset: int, error: Exception) -> Buffer | None:
         """The answer to a range that failed: servers refuse those that begin at or past the end."""
@@ -154,26 +168,30 @@ class ObstoreStore(Store):
             _raise(error)
 
     def _absent(self, key: str, error: Exception) -> bool:
-        text = str(error)
-        if isinstance(error, FileNotFoundError) or type(error).__name__ == "NotFoundError":
-            if any(mark in text for mark in _NO_BUCKET):
-                raise StoreError(
-                    f"cannot reach {key!r}: {self!r}: there is no such bucket", key=key
-                ) from error
+        self._check_bucket(key, error)
+        if _not_found(error):
             return 404 in self.missing_status
         return _status(error) in self.missing_status
+
+    def _check_bucket(self, key: str, error: Exception) -> None:
+        if any(mark in str(error) for mark in _NO_BUCKET):
+            raise StoreError(
+                f"cannot reach {key!r}: {self!r}: there is no such bucket", key=key or None
+            ) from error
 
     # ---- writing -------------------------------------------------------------------------------
 
     def write(self, key: str, data: memoryview) -> None:
+        value = self._kept(data)
         try:
-            functions().put(self.store, key, data, use_multipart=data.nbytes > _PART)
+            functions().put(self.store, key, value, use_multipart=data.nbytes > _PART)
         except Exception as error:  # noqa: BLE001
             _raise(error)
 
     def write_if_absent(self, key: str, data: memoryview) -> bool:
+        value = self._kept(data)
         try:
-            functions().put(self.store, key, data, mode="create", use_multipart=False)
+            functions().put(self.store, key, value, mode="create", use_multipart=False)
         except Exception as error:  # noqa: BLE001
             if isinstance(error, FileExistsError) or type(error).__name__ in {
                 "AlreadyExistsError",
@@ -183,24 +201,33 @@ class ObstoreStore(Store):
             _raise(error)
         return True
 
+    def _kept(self, data: memoryview) -> Buffer:
+        # obstore's MemoryStore keeps the buffer itself, which its owner may change.
+        return bytes(data) if type(self.store).__name__ == "MemoryStore" else data
+
     def remove(self, key: str) -> None:
-        try:
-            functions().delete(self.store, key)
-        except Exception as error:  # noqa: BLE001
-            if not self._absent(key, error):
-                _raise(error)
+        self._delete_all(key)
 
     def remove_prefix(self, prefix: str) -> None:
         keys = list(self.walk(prefix))
-        if type(self.store).__name__ != "S3Store":  # others delete keys one by one anyway
+        size = _BULK.get(type(self.store).__name__, 1)
+        if size == 1:
             for _ in map_ahead(self.remove, keys, self.concurrency):
                 pass
-            return
-        for lo in range(0, len(keys), 1000):
+        for lo in range(0, len(keys) if size > 1 else 0, size):
+            self._delete_all(keys[lo : lo + size])
+
+    def _delete_all(self, keys: str | list[str]) -> None:
+        """Deleting again what is deleted already does no harm, so that it can be tried again."""
+
+        def delete() -> None:
             try:
-                functions().delete(self.store, keys[lo : lo + 1000])
+                functions().delete(self.store, keys)
             except Exception as error:  # noqa: BLE001
-                _raise(error)
+                if not self._absent(str(keys)[:100], error):
+                    _raise(error)
+
+        retrying(delete, retries=3, passing=lambda e: isinstance(e, ConnectionError | TimeoutError))
 
     def rename_prefix(self, source: str, target: str) -> None:
         def copy(key: str) -> None:
@@ -240,8 +267,8 @@ class ObstoreStore(Store):
         }
 
     def _unlisted(self, prefix: str, error: Exception) -> None:
-        # Of a bucket that is there, listing what is not there is an empty list.
-        if not self._absent(prefix, error):
+        self._check_bucket(prefix, error)
+        if not _not_found(error):
             _raise(error)
 
     # ---- the rest ------------------------------------------------------------------------------
@@ -322,6 +349,10 @@ def _status(error: Exception) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def _not_found(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or type(error).__name__ == "NotFoundError"
+
+
 def _raise(error: Exception) -> NoReturn:
     """Raise a built-in error of the kind that ``error`` means; the store's callers add the key."""
     if isinstance(error, StoreError):
@@ -337,6 +368,8 @@ def _raise(error: Exception) -> NoReturn:
         kind = PermissionError
     elif "timed out" in whole or "TimedOut" in whole or "kind: Timeout" in whole:
         kind = TimeoutError
+    elif status is None and "body error" in whole:
+        kind = _CutOffError
     elif status is None and ("error sending request" in whole or "kind: Connect" in whole):
         kind = ConnectionError
     raise kind(text) from error

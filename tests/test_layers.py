@@ -24,7 +24,7 @@ LEVELS = [
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (
         2,
-        r"storage\.(base|atomic|failures|keys|pool|spans|cloud_options|obstore_library|reference_[a-z]+|retry)",
+        r"storage\.(base|atomic|failures|keys|pool|spans|cloud_options|attempts|obstore_library|reference_[a-z]+)",
     ),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening|reference))?"),

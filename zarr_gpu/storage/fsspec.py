@@ -11,9 +11,9 @@ from typing import Any
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, StoreError
 from zarr_gpu.extents import REST, Memory
+from zarr_gpu.storage.attempts import PASSING_STATUS, retrying
 from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
 from zarr_gpu.storage.failures import fail
-from zarr_gpu.storage.retry import PASSING_STATUS, retrying
 from zarr_gpu.storage.spans import Span
 
 __all__ = ["FsspecStore"]

@@ -19,10 +19,10 @@ from typing import Any
 
 from zarr_gpu.errors import DataError, InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST
+from zarr_gpu.storage.attempts import PASSING_STATUS, retrying
 from zarr_gpu.storage.base import Buffer, Store
 from zarr_gpu.storage.cloud_options import CONCURRENCY, positive, statuses
 from zarr_gpu.storage.failures import StoreArgumentError
-from zarr_gpu.storage.retry import PASSING_STATUS, retrying
 
 __all__ = ["HttpStore", "open_url"]
 

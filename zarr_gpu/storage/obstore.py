@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 
 from zarr_gpu.errors import StoreError
 from zarr_gpu.extents import REST
+from zarr_gpu.storage.attempts import retrying
 from zarr_gpu.storage.base import Buffer, Store
 from zarr_gpu.storage.cloud_options import CONCURRENCY, Bucket, parse
 from zarr_gpu.storage.failures import StoreArgumentError
 from zarr_gpu.storage.obstore_library import functions, generation, native
 from zarr_gpu.storage.pool import map_ahead
-from zarr_gpu.storage.retry import retrying
 
 __all__ = ["ObstoreStore", "adapt", "open_url"]
 

@@ -5,6 +5,8 @@ Environment:
 ``HYPOTHESIS_PROFILE``  ``fast`` (default), ``ci`` or ``full`` (2,000 examples per property)
 ``FORBID_SKIPS=1``      a skip is a failure, save for tests marked ``gpu`` and for reasons that
                         start with ``platform:``
+``SERVERS_OPTIONAL=1``  so are not, then, reasons that start with ``server:`` (nothing can be
+                        installed on this machine)
 """
 
 from __future__ import annotations
@@ -70,9 +72,10 @@ def shared_data() -> Path:
 
 
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Turn a skip into a failure, unless its reason is the platform."""
+    """Turn a skip into a failure, unless its reason is one that is allowed."""
     reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
-    if not reason.removeprefix("Skipped: ").startswith("platform:"):
+    allowed = ("platform:", "server:") if os.environ.get("SERVERS_OPTIONAL") == "1" else "platform:"
+    if not reason.removeprefix("Skipped: ").startswith(allowed):
         report.outcome = "failed"
         report.longrepr = f"FORBID_SKIPS=1 forbids skipping: {reason}"
 

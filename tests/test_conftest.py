@@ -15,6 +15,7 @@ import pytest
 def test_missing(): pytest.importorskip("no_such_package")
 @pytest.mark.skipif(True, reason="platform: not here")
 def test_platform(): pass
+def test_server(): pytest.skip("server: redis-server is not installed")
 @pytest.mark.gpu
 def test_gpu(): pytest.skip("no CUDA device")
 @pytest.mark.xfail(strict=True)
@@ -23,10 +24,22 @@ def test_known(): assert False
 
 
 @pytest.mark.parametrize(
-    ("ci", "summary", "code"),
-    [("0", "3 skipped, 1 xfailed", 0), ("1", "1 failed, 2 skipped, 1 xfailed", 1)],
+    ("ci", "optional", "summary", "code"),
+    [
+        ("0", "0", "4 skipped, 1 xfailed", 0),
+        ("1", "0", "2 failed, 2 skipped, 1 xfailed", 1),
+        ("1", "1", "1 failed, 3 skipped, 1 xfailed", 1),
+    ],
 )
-def test_skips_fail_in_ci(tmp_path: Path, ci: str, summary: str, code: int) -> None:
+def test_skips_fail_in_ci(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ci: str,
+    optional: str,
+    summary: str,
+    code: int,
+) -> None:
+    monkeypatch.setenv("SERVERS_OPTIONAL", optional)
     conftest = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
     (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = gpu: x\n", encoding="utf-8")

@@ -26,6 +26,8 @@ LEVELS = [
         2,
         r"storage\.(base|atomic|failures|keys|pool|spans|cloud_options|attempts|obstore_library|reference_[a-z]+)",
     ),
+    (2, r"storage\.(base|atomic|failures|keys|pool|spans|wrapper|cache_space)"),
+    (2, r"storage\.zip_(directory|journal|reading)"),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening|reference))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),

@@ -78,6 +78,7 @@ fsspec.register_implementation("zarrgputest", ObjectFileSystem)
 
 
 class TestMemoryFileSystem(StoreSuite):
+    title = "fsspec, memory"
     many_writers = spawns = durable = False  # in this process alone
 
     @pytest.fixture
@@ -94,6 +95,7 @@ class TestMemoryFileSystem(StoreSuite):
 
 
 class TestObjectFileSystem(StoreSuite):
+    title = "fsspec, asynchronous objects"
     many_keys = 1_000
     many_writers = spawns = durable = in_order = False
 
@@ -105,6 +107,7 @@ class TestObjectFileSystem(StoreSuite):
 class TestWholeFileSystem(StoreSuite):
     """The store begins at the root of the file system."""
 
+    title = "fsspec, a whole file system"
     many_keys = 1_000
     many_writers = spawns = durable = False
 

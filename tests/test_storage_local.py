@@ -33,6 +33,9 @@ def root(tmp_path: Path) -> Path:
 
 
 class TestLocalStore(StoreSuite):
+    title = "local files"
+    exact_keys = sys.platform == "linux"  # other systems fold case or accents
+
     @pytest.fixture
     def store(self, root: Path) -> Store:
         return LocalStore(root)
@@ -45,6 +48,7 @@ class TestLocalStore(StoreSuite):
 class TestFewDescriptors(StoreSuite):
     """Nothing may depend on holding files open between measuring and reading."""
 
+    title = "local files, two descriptors"
     many_keys = 300
 
     @pytest.fixture
@@ -54,6 +58,7 @@ class TestFewDescriptors(StoreSuite):
 
 
 class TestDurableAndNotFollowing(StoreSuite):
+    title = "local files, durable"
     many_keys = 300
 
     @pytest.fixture
@@ -65,6 +70,7 @@ class TestDurableAndNotFollowing(StoreSuite):
 class TestWithoutModernCalls(StoreSuite):
     """As on Windows: no positional reads, no locks."""
 
+    title = "local files, without positional reads and locks"
     many_keys = 300
 
     @pytest.fixture

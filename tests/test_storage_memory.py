@@ -25,6 +25,8 @@ class InMemory(StoreSuite):
 
 
 class TestMemoryStore(InMemory, StoreArraySuite):
+    title = "memory"
+
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()
@@ -63,12 +65,16 @@ class UserMapping(MutableMapping[str, Any]):
 
 
 class TestUserMapping(InMemory):
+    title = "memory, a mapping of the user's"
+
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore(UserMapping())
 
 
 class TestNamedMemory(InMemory):
+    title = "memory, by URL"
+
     @pytest.fixture
     def store(self, request: pytest.FixtureRequest) -> Store:
         return named_memory(request.node.nodeid)

@@ -11,8 +11,12 @@ from store_suite import StoreSuite, ask, fetch, parts
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
 from zarr_gpu.extents import REST, ByteRequest, HostMemory
 from zarr_gpu.storage.base import Buffer, Store
+from zarr_gpu.storage.cache import CacheStore
+from zarr_gpu.storage.latency import LatencyStore
 from zarr_gpu.storage.local import LocalStore
+from zarr_gpu.storage.logs import LoggingStore
 from zarr_gpu.storage.memory import MemoryStore
+from zarr_gpu.storage.retry import RetryStore
 from zarr_gpu.storage.wrappers import (
     Call,
     CountingStore,
@@ -23,6 +27,8 @@ from zarr_gpu.storage.wrappers import (
 
 
 class TestPrefixOfMemory(StoreSuite):
+    title = "prefix, of memory"
+    longest_key = 1000  # the prefix counts
     shared = many_writers = durable = False
 
     @pytest.fixture
@@ -32,6 +38,8 @@ class TestPrefixOfMemory(StoreSuite):
 
 
 class TestPrefixOfLocal(StoreSuite):
+    title = "prefix, of local files"
+    longest_key = 1000
     many_keys = 1_000
 
     @pytest.fixture
@@ -50,6 +58,7 @@ class Remote(MemoryStore):
 class TestConcurrentCalls(StoreSuite):
     """Of a counting store, over a store whose calls overlap."""
 
+    title = "counting, of memory with 8 calls at once"
     shared = many_writers = durable = in_order = False
 
     @pytest.fixture
@@ -173,3 +182,129 @@ def test_a_server_that_ignores_ranges(answer: bytes, offset: int, nbytes: int) -
             store.fetch(ask(*ranges), HostMemory())
         assert caught.value.key == "x"
         assert caught.value.expected == nbytes
+
+
+class Batched(MemoryStore):
+    """Notes how many values and keys each of its batches has, as a database's transaction would."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[int] = []
+
+    def put_many(self, items: Any) -> None:
+        drawn = list(items)
+        self.batches.append(len(drawn))
+        super().put_many(drawn)
+
+    def delete_many(self, keys: Any) -> None:
+        drawn = list(keys)
+        self.batches.append(-len(drawn))
+        super().delete_many(drawn)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        CountingStore,
+        LoggingStore,
+        lambda store: PrefixStore(store, "a"),
+        lambda store: CacheStore(store, 1000),
+    ],
+    ids=["counting", "logging", "prefix", "cache"],
+)
+def test_batches_stay_batches(wrap: Any) -> None:
+    inner = Batched()
+    store = wrap(inner)
+    assert store.get("k/3") is None
+    store.put_many((f"k/{i}", bytes([i])) for i in range(10))
+    assert store.get("k/3") == b"\3"
+    store.delete_many(f"k/{i}" for i in range(5))
+    assert store.get("k/3") is None
+    assert inner.batches == [10, -5]
+    for key in ("../x", "/x", "C:/x", ""):
+        with pytest.raises(InvalidKeyError):
+            store.put_many([("good", b""), (key, b"")])
+        with pytest.raises(InvalidKeyError):
+            store.delete_many([key])
+    inner.read_only = True
+    closed = wrap(inner)
+    for call in (lambda: closed.put_many([("x", b"")]), lambda: closed.delete_many(["x"])):
+        with pytest.raises(ReadOnlyError):
+            call()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        CountingStore,
+        LoggingStore,
+        RetryStore,
+        lambda store: PrefixStore(store, "a"),
+        lambda store: CacheStore(store, 1000, cache_missing=True),
+        lambda store: LatencyStore(store, 0.0, per_byte=1e-9),
+        lambda store: FaultyStore(store, OSError("no"), nth=99),
+    ],
+    ids=["counting", "logging", "retry", "prefix", "cache", "latency", "faulty"],
+)
+def test_wrappers_declare_and_do_what_the_store_inside_does(wrap: Any) -> None:
+    class Inner(MemoryStore):
+        concurrency = 7
+        max_gap = 11
+        max_coalesced = 1234
+        atomic_put_if_absent = True
+        asked = 0
+
+        def write_if_absent(self, key: str, data: memoryview) -> bool:
+            type(self).asked += 1
+            return super().write_if_absent(key, data)
+
+    store = wrap(Inner())
+    assert (store.concurrency, store.max_gap, store.max_coalesced) == (7, 11, 1234)
+    assert store.atomic_put_if_absent
+    assert store.get("x") is None
+    assert store.put_if_absent("x", b"first")
+    assert store.get("x") == b"first"
+    assert not store.put_if_absent("x", b"second")
+    assert store.get("x") == b"first"
+    assert Inner.asked == 2
+    closed = ReadOnlyStore(store)
+    assert closed.atomic_put_if_absent
+    for call in (
+        lambda: closed.put_if_absent("y", b""),
+        lambda: closed.write_if_absent("y", memoryview(b"")),
+    ):
+        with pytest.raises(ReadOnlyError):
+            call()
+
+
+def test_a_value_stored_by_an_attempt_that_seemed_to_fail() -> None:
+    class Late(MemoryStore):
+        late = True
+
+        def write_if_absent(self, key: str, data: memoryview) -> bool:
+            stored = super().write_if_absent(key, data)
+            if self.late:
+                self.late = False
+                raise TimeoutError("no answer, but it is done")
+            return stored
+
+    assert RetryStore(Late(), delay=1e-5).put_if_absent("x", b"mine")
+    assert not RetryStore(Late({"x": b"another's"}), delay=1e-5).put_if_absent("x", b"mine")
+    with pytest.raises(OSError, match="cannot write"):
+        RetryStore(FaultyStore(Late(), PermissionError("no"))).put_if_absent("x", b"mine")
+
+
+def test_equal_seeds_fail_equal_calls() -> None:
+    def failures(seed: int) -> list[int]:
+        store = FaultyStore(MemoryStore(), OSError("no"), rate=0.2, seed=seed)
+        failed = []
+        for i in range(500):
+            try:
+                store.get("x")
+            except StoreError:
+                failed.append(i)
+        assert store.nfailed == len(failed)
+        return failed
+
+    assert failures(1) == failures(1) != failures(2)
+    assert 60 < len(failures(3)) < 140

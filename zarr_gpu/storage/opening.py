@@ -21,6 +21,7 @@ from zarr_gpu.storage.local import LocalStore
 from zarr_gpu.storage.memory import MemoryStore, named_memory
 from zarr_gpu.storage.wrappers import ReadOnlyStore
 from zarr_gpu.storage.zip import ZipStore
+from zarr_gpu.storage.zip_nested import NestedZipStore
 
 __all__ = ["StoreArgumentError", "StoreLike", "open_store", "register_scheme"]
 
@@ -68,9 +69,10 @@ def open_store(
     Parameters
     ----------
     store_like
-        A ``Store``; a directory or ``*.zip`` file as ``str`` or path; a URL: ``file://``,
-        ``memory://name/path``, or of any kind that fsspec or a registered opener knows; a mapping
-        of keys to bytes, fsspec's included; None for a fresh store in memory.
+        A ``Store``; a directory or ``*.zip`` or ``*.ozx`` file as ``str`` or path; a URL:
+        ``file://``, ``memory://name/path``, ``zip://file.zip/path``, ``zip://path::URL`` of a zip
+        file anywhere, or of any kind that fsspec or a registered opener knows; a mapping of keys
+        to bytes, fsspec's included; None for a fresh store in memory.
     mode
         "r" opens read-only; "w" makes a zip file anew.
     read_only
@@ -155,17 +157,23 @@ def _open_path(path: str, mode: str | None, refuse: bool) -> Store:
         raise StoreArgumentError(f"a path must be text, not {_describe(path)}")
     if not path:
         raise InvalidKeyError("an empty path; write '.' for the working directory")
-    if path.lower().endswith(".zip") and not os.path.isdir(path):  # noqa: PTH112
-        if refuse:
-            return ZipStore(path, mode="r")
-        return ZipStore(path, mode="w" if mode == "w" else "a")
+    if path.lower().endswith((".zip", ".ozx")) and not os.path.isdir(path):  # noqa: PTH112
+        return _open_zip(path, mode, refuse)
     return LocalStore(path, read_only=refuse)
+
+
+def _open_zip(path: str, mode: str | None, refuse: bool) -> ZipStore:
+    if refuse:
+        return ZipStore(path, mode="r")
+    return ZipStore(path, mode="w" if mode == "w" else "a")
 
 
 def _open_url(
     url: str, mode: str | None, refuse: bool, options: Mapping[str, Any] | None
 ) -> tuple[Store, str]:
     match = _URL.match(url)
+    if match and match.group(1).lower() == "zip":
+        return _open_zip_url(url, mode, refuse, options)
     scheme = match.group(1).lower() if match and "::" not in url else ""
     rest = url[match.end() :] if match else ""
     opener = _openers.get(scheme)
@@ -206,6 +214,30 @@ def _open_remote(url: str, scheme: str, refuse: bool, options: Mapping[str, Any]
         except MissingDependencyError:
             raise missing from missing.__cause__
     return store
+
+
+def _open_zip_url(
+    url: str, mode: str | None, refuse: bool, options: Mapping[str, Any] | None
+) -> tuple[Store, str]:
+    """``zip://FOLDER/FILE.zip/NODE``, or ``zip://NODE::URL`` for an archive that lies elsewhere."""
+    rest = url.partition("://")[2]
+    inner, chained, outer = rest.partition("::")
+    if chained and not outer.lower().startswith(("file://", "local://")):
+        folder, _, name = outer.rpartition("/")
+        if not name or folder.endswith(("/", ":")):
+            raise InvalidKeyError(f"{url!r} names no file in a store")
+        store, prefix = open_store(folder, mode="r", storage_options=options)
+        return NestedZipStore(store, f"{prefix}/{name}".lstrip("/")), check_prefix(inner)
+    if options:
+        raise StoreArgumentError("zip:// takes no storage_options")
+    if chained:
+        match = _URL.match(outer)
+        path = _path_of_file_url(outer, outer[match.end() :] if match else "")
+        return _open_zip(path, mode, refuse), check_prefix(inner)
+    found = re.match(r"(.*?\.(?:zip|ozx))(?:/(.*))?$", rest, re.IGNORECASE)
+    if found is None:
+        raise InvalidKeyError(f"{url!r} names no file that ends in .zip or .ozx")
+    return _open_zip(found.group(1), mode, refuse), check_prefix(found.group(2) or "")
 
 
 def _path_of_file_url(url: str, rest: str) -> str:

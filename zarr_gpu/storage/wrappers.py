@@ -1,79 +1,28 @@
 """Stores around another store: counting, read-only, below a prefix, failing on purpose.
 
-They work with every kind of store and are as useful to users as to tests.  Imports ``extents`` and
-``storage.base``.
+They work with every kind of store and are as useful to users as to tests.  Imports ``extents``,
+``storage.base`` and ``storage.wrapper``.
 """
 
 from __future__ import annotations
 
-import threading
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from zarr_gpu.errors import ReadOnlyError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store
-from zarr_gpu.storage.keys import check_prefix
+from zarr_gpu.storage.base import Buffer, Store, as_bytes_view
+from zarr_gpu.storage.failures import fail
+from zarr_gpu.storage.keys import check_key, check_prefix
 from zarr_gpu.storage.spans import Span
+from zarr_gpu.storage.wrapper import Wrapper
 
 __all__ = ["Call", "CountingStore", "FaultyStore", "PrefixStore", "ReadOnlyStore"]
 
 
-class _Wrapper(Store):
-    """Passes every primitive on to ``store``."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.read_only = store.read_only
-        self.concurrency = store.concurrency
-        self.supports_listing = store.supports_listing
-        self.supports_writes = store.supports_writes
-        self.atomic_put_if_absent = store.atomic_put_if_absent
-        self.max_gap = store.max_gap
-        self.max_coalesced = store.max_coalesced
-
-    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
-        return self.store.read(key, offset, nbytes)
-
-    def size(self, key: str) -> int | None:
-        return self.store.size(key)
-
-    def write(self, key: str, data: memoryview) -> None:
-        self.store.write(key, data)
-
-    def write_if_absent(self, key: str, data: memoryview) -> bool:
-        return self.store.write_if_absent(key, data)
-
-    def remove(self, key: str) -> None:
-        self.store.remove(key)
-
-    def walk(self, prefix: str) -> Iterator[str]:
-        return self.store.walk(prefix)
-
-    def children(self, prefix: str) -> Iterable[str]:
-        return self.store.children(prefix)
-
-    def remove_prefix(self, prefix: str) -> None:
-        self.store.remove_prefix(prefix)
-
-    def rename_prefix(self, source: str, target: str) -> None:
-        self.store.rename_prefix(source, target)
-
-    def close(self) -> None:
-        self.store.close()
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.store))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.store!r})"
-
-
-class ReadOnlyStore(_Wrapper):
+class ReadOnlyStore(Wrapper):
     """``store``, of which nothing can be changed.
 
     Examples
@@ -87,9 +36,6 @@ class ReadOnlyStore(_Wrapper):
         super().__init__(store)
         self.read_only = True
         self.supports_writes = False
-
-    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
-        return self.store.read_spans(spans, memory)
 
     def write(self, key: str, data: memoryview) -> None:
         raise ReadOnlyError(f"{self!r} was opened read-only", key=key)
@@ -107,7 +53,7 @@ class ReadOnlyStore(_Wrapper):
         raise ReadOnlyError(f"{self!r} was opened read-only", key=source)
 
 
-class PrefixStore(_Wrapper):
+class PrefixStore(Wrapper):
     """What lies below ``prefix`` of ``store``, as a store of its own.
 
     Examples
@@ -122,6 +68,9 @@ class PrefixStore(_Wrapper):
         super().__init__(store)
         self.prefix = check_prefix(prefix)
         self._start = f"{self.prefix}/" if self.prefix else ""
+
+    def _settings(self) -> tuple[Any, ...]:
+        return (self.prefix,)
 
     def _below(self, prefix: str) -> str:
         return self._start + prefix if prefix else self.prefix
@@ -141,6 +90,14 @@ class PrefixStore(_Wrapper):
 
     def write_if_absent(self, key: str, data: memoryview) -> bool:
         return self.store.write_if_absent(self._start + key, data)
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+        self.store.put_many((self._start + check_key(key), data) for key, data in items)
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+        self.store.delete_many(self._start + check_key(key) for key in keys)
 
     def remove(self, key: str) -> None:
         self.store.remove(self._start + key)
@@ -173,13 +130,14 @@ class Call:
     answered: int | None = None  # bytes read, None where the key was absent or nothing was read
 
 
-class CountingStore(_Wrapper):
+class CountingStore(Wrapper):
     """Records every primitive call that reaches ``store``, after coalescing.
 
     Attributes
     ----------
     calls
-        The calls so far, in order; ``reset`` forgets them.
+        The calls so far, in order; ``reset`` forgets them.  Reads that the store does together
+        count one by one.
 
     Examples
     --------
@@ -231,6 +189,14 @@ class CountingStore(_Wrapper):
         self.calls.append(Call("read", key, offset, nbytes, answered))
         return data
 
+    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
+        answer = self.store.read_spans(spans, memory)
+        self.calls += [
+            Call("read", key, offset, nbytes, got if got >= 0 else None)
+            for (key, offset, nbytes), got in zip(spans, answer[2], strict=True)
+        ]
+        return answer
+
     def size(self, key: str) -> int | None:
         self.calls.append(Call("size", key))
         return self.store.size(key)
@@ -242,6 +208,27 @@ class CountingStore(_Wrapper):
     def write_if_absent(self, key: str, data: memoryview) -> bool:
         self.calls.append(Call("write", key, 0, data.nbytes))
         return self.store.write_if_absent(key, data)
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        self._check_writable()
+
+        def noted() -> Iterator[tuple[str, Buffer]]:
+            for key, data in items:
+                call = Call("write", check_key(key), 0, as_bytes_view(data).nbytes)
+                self.calls.append(call)
+                yield key, data
+
+        self.store.put_many(noted())
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        self._check_writable()
+
+        def noted() -> Iterator[str]:
+            for key in keys:
+                self.calls.append(Call("remove", check_key(key)))
+                yield key
+
+        self.store.delete_many(noted())
 
     def remove(self, key: str) -> None:
         self.calls.append(Call("remove", key))
@@ -263,14 +250,8 @@ class CountingStore(_Wrapper):
         self.calls.append(Call("rename_prefix", source))
         self.store.rename_prefix(source, target)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, CountingStore) and self.store == other.store
 
-    def __hash__(self) -> int:
-        return hash((CountingStore, self.store))
-
-
-class FaultyStore(_Wrapper):
+class FaultyStore(Wrapper):
     """Fails where it is told to: for tests of what happens then.
 
     Parameters
@@ -283,10 +264,14 @@ class FaultyStore(_Wrapper):
         Fail only the n-th call of a primitive (from 1), counted over all of them.
     every
         Fail every n-th call.
+    rate
+        Fail each call with this probability.
+    seed
+        Of the random numbers for ``rate``: equal seeds fail equal calls.
     when
         Fail only calls for which this is true of the method's name and the key.
 
-    Without ``nth`` and ``every``, all calls that ``when`` admits fail.
+    Without ``nth``, ``every`` and ``rate``, all calls that ``when`` admits fail.
 
     Examples
     --------
@@ -308,15 +293,19 @@ class FaultyStore(_Wrapper):
         *,
         nth: int | None = None,
         every: int | None = None,
+        rate: float | None = None,
+        seed: int = 0,
         when: Callable[[str, str], bool] | None = None,
     ) -> None:
         super().__init__(store)
         self.error = error
         self.nth = nth
         self.every = every
+        self.rate = rate
         self.when = when
         self.ncalls = 0
-        self._lock = threading.Lock()
+        self.nfailed = 0
+        self._random = random.Random(seed)  # noqa: S311  no secrets here
 
     def _maybe_fail(self, method: str, key: str) -> None:
         if self.when is not None and not self.when(method, key):
@@ -324,15 +313,26 @@ class FaultyStore(_Wrapper):
         with self._lock:
             self.ncalls += 1
             n = self.ncalls
-        if self.nth is not None and n != self.nth:
-            return
-        if self.every is not None and n % self.every:
-            return
+            if (
+                (self.nth is not None and n != self.nth)
+                or (self.every is not None and n % self.every)
+                or (self.rate is not None and self._random.random() >= self.rate)
+            ):
+                return
+            self.nfailed += 1
         raise self.error if isinstance(self.error, BaseException) else self.error(method, key)
 
     def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
         self._maybe_fail("read", key)
         return self.store.read(key, offset, nbytes)
+
+    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
+        for key, _, _ in spans:
+            try:
+                self._maybe_fail("read", key)
+            except Exception as cause:  # noqa: BLE001  whatever it was told to raise
+                fail("read", key, cause)
+        return self.store.read_spans(spans, memory)
 
     def size(self, key: str) -> int | None:
         self._maybe_fail("size", key)
@@ -365,16 +365,3 @@ class FaultyStore(_Wrapper):
     def rename_prefix(self, source: str, target: str) -> None:
         self._maybe_fail("rename_prefix", source)
         self.store.rename_prefix(source, target)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FaultyStore) and self.store == other.store
-
-    def __hash__(self) -> int:
-        return hash((FaultyStore, self.store))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in vars(self).items() if k != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._lock = threading.Lock()

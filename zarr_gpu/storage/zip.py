@@ -1,57 +1,88 @@
 """Values as entries of one zip file.
 
-Entries stored without compression, the usual case, are read with positional reads straight into the
-buffer of the caller.  Imports ``errors``, ``extents``, ``storage.base`` and ``storage.atomic``;
-``zipfile`` on first use.
+Reading.  The directory is parsed here, and entries are read at their place: no position is shared,
+so that threads and forked children read at once.  Entries stored without compression, the usual
+case, land straight in the buffer of the caller.
+
+Writing.  New values are appended, and the directory at the end when the store is closed.  Until
+then the directory that the file had before stays where it was, and a journal beside the file
+(``zip_journal.py``) tells how much of the file is a whole archive.  So after a writer was killed,
+with -9 even, and while one is at work:
+
+- mode "r" reads the archive as it was before; where there was none, the error says how to go on;
+- mode "a" recovers every value that was stored and every deletion, and goes on from there; closing
+  it writes the directory.  While the writer lives, changing the file is refused.
+- Other programs do not know the journal.  They may not find the directory until the file has been
+  recovered and closed.
+
+This holds for processes that die, not for power that fails: nothing is forced to disk before the
+store is closed.  Mode "w" begins anew, and the former archive is gone at once.
+
+Imports ``errors``, ``extents``, ``storage.base``, ``storage.atomic`` and the ``zip_*`` files.
 """
 
 # Plain system calls: a Path object costs more than reading a small file.
-# ruff: noqa: PTH100
+# ruff: noqa: PTH100, PTH108
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
-import struct
 import threading
+import weakref
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
-from zarr_gpu.extents import REST, Memory
+from zarr_gpu.errors import InvalidKeyError, ReadOnlyError, StoreError
+from zarr_gpu.extents import Memory
 from zarr_gpu.storage import atomic
-from zarr_gpu.storage.base import Buffer, Store
 from zarr_gpu.storage.failures import fail
-from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.spans import Span
+from zarr_gpu.storage.zip_directory import (
+    DEFLATED,
+    STORED,
+    Directory,
+    Entry,
+    directory_bytes,
+    local_header,
+    parse,
+    scan,
+)
+from zarr_gpu.storage.zip_journal import BusyError, Journal, Record, read_journal
+from zarr_gpu.storage.zip_reading import ZipReader, check_length, entry_range
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from zipfile import ZipFile, ZipInfo
 
 __all__ = ["ZipStore"]
 
-_STORED, _DEFLATED = 0, 8
-_LOCAL_HEADER = struct.Struct("<4s22xHH")
-_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_MOST_DEFLATED = 1100
-"""No deflate stream grows by more than this factor: entries that claim so are lies."""
+_BINARY = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_OZX_COMMENT = b'{"ome":{"version":"0.5","zipFile":{"centralDirectory":{"jsonFirst":true}}}}'
+
+# By identity: equal stores may be open several times.
+_stores: weakref.WeakValueDictionary[int, ZipStore] = weakref.WeakValueDictionary()
 
 
-@dataclass(slots=True)
-class _Entry:
-    header: int  # offset of the local header
-    method: int
-    stored: int  # bytes in the file
-    size: int  # bytes of the value
-    crc: int
-    encrypted: bool
-    data: int = -1  # offset of the data, once known
+def _after_fork() -> None:
+    for store in list(_stores.values()):
+        store._lock = threading.RLock()  # noqa: SLF001  another thread may have held it
+        if store._journal is not None:  # noqa: SLF001
+            store._journal.release()  # noqa: SLF001  the right to write stays with the parent
 
 
-class ZipStore(Store):
+def _close_all() -> None:
+    for store in list(_stores.values()):
+        if store._journal is not None:  # noqa: SLF001
+            store.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_close_all)
+
+
+class ZipStore(ZipReader):
     """Values as entries of the zip file ``path``.
 
     Parameters
@@ -65,11 +96,21 @@ class ZipStore(Store):
         Refuse writes; by default where ``mode`` is "r".
     compression
         ``zipfile.ZIP_STORED`` (chunks are compressed already) or ``zipfile.ZIP_DEFLATED``.
+    comment
+        The comment of the archive; by default what it has, and for a new ``*.ozx`` file what the
+        format of zipped OME-Zarr asks for.
 
     Of several entries with one name the last counts.  Replacing or deleting a value leaves its
-    bytes in the file but takes it out of the directory.  The directory is written by ``close``:
-    until then the file cannot be opened by others.  Checksums are verified for whole values that
-    are read singly or compressed.
+    bytes in the file but takes it out of the directory, and so does the former directory of a file
+    that is added to; ``copy_store`` to a new file leaves nothing behind.  The directory, with all
+    ``zarr.json`` first, is written by ``close`` and, for stores left open, when Python ends.  One
+    store writes a file at a time.  Checksums are verified for whole values that are read singly or
+    are compressed.
+
+    Raises
+    ------
+    StoreError
+        The file is no zip file, is damaged, or is being written.
     """
 
     def __init__(
@@ -78,28 +119,35 @@ class ZipStore(Store):
         *,
         mode: str = "r",
         read_only: bool | None = None,
-        compression: int = _STORED,
+        compression: int = STORED,
+        comment: bytes | None = None,
     ) -> None:
         if mode not in {"r", "a", "w", "x"}:
             raise InvalidKeyError(f"mode must be 'r', 'a', 'w' or 'x', not {mode!r}")
-        if compression not in {_STORED, _DEFLATED}:
+        if compression not in {STORED, DEFLATED}:
             raise StoreError("zip files are written stored or deflated")
+        if comment is not None and len(comment) > 0xFFFF:
+            raise StoreError(f"the comment of a zip file has at most 65,535 bytes: {len(comment)}")
         self._path = os.path.abspath(os.fspath(path))
         self.compression = compression
         self.read_only = mode == "r" if read_only is None else read_only
         self.supports_writes = mode != "r"
+        self._new_comment = comment
         self._reset()
         if mode in {"w", "x"}:
-            self._open_writer(mode)
+            self._begin_anew(mode)
         elif mode == "r":
             self._load()  # complain now, not at the first read
 
     def _reset(self) -> None:
-        self._entries: dict[str, _Entry] | None = None
+        self._directory: Directory | None = None
         self._fd = -1
-        self._writer: ZipFile | None = None
+        self._journal: Journal | None = None
+        self._end = 0  # of what was written so far
+        self._seen = (0, 0)  # what file the directory was read from
         self._writer_pid = 0
         self._lock = threading.RLock()
+        _stores[id(self)] = self
 
     @property
     def path(self) -> Path:
@@ -110,68 +158,68 @@ class ZipStore(Store):
 
     # ---- the directory -------------------------------------------------------------------------
 
-    def _load(self) -> dict[str, _Entry]:
-        entries = self._entries
-        if entries is not None:
-            return entries
+    def _load(self) -> Directory:
+        directory = self._directory
+        if directory is not None:
+            return directory
         with self._lock:
-            if self._entries is not None:
-                return self._entries
-            try:
-                fd = os.open(self._path, _FLAGS)
-            except FileNotFoundError as cause:
-                if self.supports_writes:
-                    self._entries = {}
-                    return self._entries
-                fail("open", self._path, cause)
-            except OSError as cause:
-                fail("open", self._path, cause)
-            try:
-                entries = self._read_directory(fd)
-            except BaseException:
-                os.close(fd)
-                raise
-            self._fd = fd
-            self._entries = entries
-            return entries
+            if self._directory is None:
+                try:
+                    self._directory = self._open()
+                except OSError as cause:
+                    fail("open", self._path, cause)
+            return self._directory
 
-    def _read_directory(self, fd: int) -> dict[str, _Entry]:
-        from zipfile import ZipFile
-
+    def _open(self) -> Directory:
+        record = read_journal(self._path)
+        if record is not None and self.supports_writes and not self.read_only:
+            with contextlib.suppress(BusyError):  # then what was there before is read
+                return self._recover()
         try:
-            with os.fdopen(os.dup(fd), "rb") as file, ZipFile(file) as archive:
-                return {info.filename: _entry(info) for info in archive.infolist()}
-        except Exception as cause:
+            self._fd = os.open(self._path, os.O_RDONLY | _BINARY)
+        except FileNotFoundError:
+            if self.supports_writes:
+                self._seen = (0, 0)
+                return Directory()
+            raise
+        try:
+            return self._parse_whole(record)
+        except BaseException:
+            os.close(self._fd)
+            self._fd = -1
+            raise
+
+    def _parse_whole(self, record: Record | None) -> Directory:
+        """The directory of the file, or of the archive that it was before somebody changed it."""
+        size = os.fstat(self._fd).st_size
+        self._seen = _stamp(self._fd)
+        if record is None or (record.start and not self._is_of(record, size)):
+            return self._parse(size)
+        if record.start:
+            return self._parse(record.start)
+        with contextlib.suppress(StoreError):  # the writer may have died in its last moment
+            directory = self._parse(size)
+            if directory.shift == 0:
+                return directory
+        raise StoreError(
+            f"{self._path!r} is being written, or its writer died before closing it: "
+            "mode='a' recovers what was stored"
+        )
+
+    def _end_crc(self, size: int) -> int:
+        return zlib.crc32(self._pread(max(size - 4096, 0), min(size, 4096)))
+
+    def _is_of(self, record: Record, size: int) -> bool:
+        """Whether a journal was written for this file."""
+        return size >= record.start and self._end_crc(record.start) == record.end_crc
+
+    def _parse(self, size: int) -> Directory:
+        try:
+            return parse(self._pread, size)
+        except StoreError as cause:
             raise StoreError(f"{self._path!r} is not a readable zip file: {cause}") from cause
-
-    def _find(self, key: str) -> _Entry | None:
-        entry = self._load().get(key)
-        if entry is None:
-            return None
-        if entry.encrypted:
-            raise StoreError("the zip entry is encrypted", key=key)
-        if entry.method not in {_STORED, _DEFLATED}:
-            raise StoreError(f"zip compression method {entry.method} is not supported", key=key)
-        if (entry.method == _STORED and entry.stored != entry.size) or (
-            entry.size > entry.stored * _MOST_DEFLATED + 64
-        ):
-            raise DataError(
-                "the zip entry's sizes contradict each other",
-                key=key,
-                expected=entry.size,
-                actual=entry.stored,
-            )
-        if entry.data < 0:
-            entry.data = self._data_offset(entry, key)
-        return entry
-
-    def _data_offset(self, entry: _Entry, key: str) -> int:
-        header = self._pread(entry.header, _LOCAL_HEADER.size) if entry.header >= 0 else b""
-        if len(header) == _LOCAL_HEADER.size:
-            magic, name, extra = _LOCAL_HEADER.unpack(header)
-            if magic == b"PK\3\4":
-                return int(entry.header + _LOCAL_HEADER.size + name + extra)
-        raise DataError("the zip entry's local header is damaged", key=key)
+        except OSError as cause:
+            fail("read", self._path, cause)
 
     # ---- reading -------------------------------------------------------------------------------
 
@@ -181,45 +229,23 @@ class ZipStore(Store):
         with self._lock:
             return atomic.read_bytes(self._fd, nbytes, offset)
 
-    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
-        entry = self._find(key)
-        if entry is None:
-            return None
-        lo = max(entry.size + offset, 0) if offset < 0 else min(offset, entry.size)
-        length = entry.size - lo if nbytes == REST else min(nbytes, entry.size - lo)
-        if entry.method == _DEFLATED:
-            return self._inflate(entry, key)[lo : lo + length]
-        data = self._pread(entry.data + lo, length)
-        _check_length(key, length, len(data))
-        if length == entry.size:
-            _check_crc(key, entry, data)
-        return data
-
-    def _inflate(self, entry: _Entry, key: str) -> bytes:
-        packed = self._pread(entry.data, entry.stored)
-        _check_length(key, entry.stored, len(packed))
-        stream = zlib.decompressobj(-zlib.MAX_WBITS)
-        try:
-            data = stream.decompress(packed, entry.size + 1)  # one more shows what is too long
-        except zlib.error as cause:
-            raise DataError(f"the zip entry is damaged: {cause}", key=key) from cause
-        _check_length(key, entry.size, len(data))
-        _check_crc(key, entry, data)
-        return data
-
     def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
-        entries = [self._find(key) for key, _, _ in spans]
-        if not hasattr(os, "pread") or any(e is not None and e.method != _STORED for e in entries):
+        if not hasattr(os, "pread"):
             return super().read_spans(spans, memory)
         starts, lengths, places, total = [], [], [], 0
-        for entry, (_, offset, nbytes) in zip(entries, spans, strict=True):
+        for key, offset, nbytes in spans:
+            try:
+                entry = self._find(key)
+            except OSError as cause:
+                fail("read", key, cause)
             starts.append(total)
             if entry is None:
                 lengths.append(-1)
                 places.append(0)
                 continue
-            lo = max(entry.size + offset, 0) if offset < 0 else min(offset, entry.size)
-            length = entry.size - lo if nbytes == REST else min(nbytes, entry.size - lo)
+            if entry.method != STORED:
+                return super().read_spans(spans, memory)
+            lo, length = entry_range(entry, offset, nbytes)
             lengths.append(length)
             places.append(entry.data + lo)
             total += (length + 63) & -64
@@ -231,74 +257,164 @@ class ZipStore(Store):
                     got = atomic.read_into(self._fd, view[start : start + length], place)
                 except OSError as cause:
                     fail("read", key, cause)
-                _check_length(key, length, got)
+                check_length(key, length, got)
         return base, starts, lengths
-
-    def size(self, key: str) -> int | None:
-        entry = self._load().get(key)
-        return None if entry is None else entry.size
-
-    def walk(self, prefix: str) -> Iterator[str]:
-        start = f"{prefix}/" if prefix else ""
-        return iter(sorted(k for k in list(self._load()) if k.startswith(start) and _is_key(k)))
 
     # ---- writing -------------------------------------------------------------------------------
 
-    def _open_writer(self, mode: str) -> ZipFile:
-        from zipfile import ZipFile
-
-        if self._writer is not None:
-            if self._writer_pid != os.getpid():
-                raise StoreError("a zip file open for writing cannot be written to after fork")
-            return self._writer
-        entries = self._load() if mode == "a" else {}
+    def _begin_anew(self, mode: str) -> None:
+        if mode == "x" and os.path.lexists(self._path):
+            raise StoreError(f"{self._path!r} exists already")
         try:
-            writer: ZipFile = ZipFile(self._path, mode, self.compression)  # type: ignore[call-overload]
-        except Exception as cause:  # noqa: BLE001  zipfile raises many kinds for damaged files
+            journal = Journal(self._path)
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+                journal.begin(0, 0)
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+            except BaseException:
+                journal.finish()
+                raise
+        except OSError as cause:
             fail("open", self._path, cause)
-        self._writer = writer
+        self._take(journal, fd, 0)
+        self._directory = Directory()
+
+    def _take(self, journal: Journal, fd: int, end: int) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = fd
+        self._journal = journal
+        self._end = end
         self._writer_pid = os.getpid()
-        if self._fd < 0:
-            self._fd = os.open(self._path, _FLAGS)
-        self._entries = entries
-        return writer
+
+    def _drop(self) -> None:
+        """Undo ``_take`` after a failure; the journal stays."""
+        journal, self._journal = self._journal, None
+        fd, self._fd = self._fd, -1
+        if journal is not None:
+            journal.release()
+        if fd >= 0:
+            os.close(fd)
+
+    def _writer(self) -> tuple[Journal, Directory]:
+        """What writing needs; under the lock."""
+        directory = self._load()
+        if self._journal is None:
+            before = self._seen
+            journal = Journal(self._path)
+            try:
+                if journal.left is not None:
+                    raise StoreError(  # noqa: TRY301
+                        f"another writer left {self._path!r} unfinished: close this store first"
+                    )
+                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+            except BaseException:
+                journal.release()
+                raise
+            size = os.fstat(fd).st_size
+            self._take(journal, fd, size)
+            try:
+                if size and _stamp(fd) != before:  # another store has written it meanwhile
+                    directory = self._directory = self._parse(size)
+                journal.begin(size, self._end_crc(size))
+            except BaseException:
+                self._drop()
+                self._directory = None
+                raise
+        elif self._writer_pid != os.getpid():
+            raise StoreError("a zip file open for writing cannot be written to after fork")
+        return self._journal, directory  # type: ignore[return-value]
+
+    def _recover(self) -> Directory:
+        """Take over what a dead writer left."""
+        journal = Journal(self._path)
+        try:
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
+        except BaseException:
+            journal.release()
+            raise
+        size = os.fstat(fd).st_size
+        self._take(journal, fd, size)
+        try:
+            left = journal.left
+            if left is None or (left.start and not self._is_of(left, size)):
+                # Nothing was changed yet, or another file has taken the place of that one.
+                directory = self._parse(size) if size else Directory()
+                journal.begin(size, self._end_crc(size))
+                return directory
+            directory = self._parse(left.start) if left.start else Directory()
+            self._end = self._replay(directory.entries, left, size)
+            os.ftruncate(fd, self._end)
+        except BaseException:
+            self._drop()
+            raise
+        return directory
+
+    def _replay(self, entries: dict[str, Entry], left: Record, size: int) -> int:
+        """Do what the journal and the file tell of; where the last complete value ends."""
+        done = left.start
+        deleted = iter([*sorted(left.deleted), (size + 1, "")])
+        at, key = next(deleted)
+        for name, entry, end in scan(self._pread, left.start, size):
+            while at <= entry.header:
+                entries.pop(key, None)
+                at, key = next(deleted)
+            entries[name] = entry
+            done = end
+        while at <= size:
+            entries.pop(key, None)
+            at, key = next(deleted)
+        return done
 
     def write(self, key: str, data: memoryview) -> None:
         self._check_mode(key)
+        packed: bytes | memoryview = data
+        if self.compression == DEFLATED:
+            stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+            packed = stream.compress(data) + stream.flush()
+        entry = Entry(0, self.compression, len(packed), data.nbytes, zlib.crc32(data), 0)
+        header = local_header(key, entry)
         with self._lock:
-            writer = self._open_writer("a")
-            self._forget(writer, {key})
-            writer.writestr(key, data)
-            if writer.fp is not None:
-                writer.fp.flush()
-            self._load()[key] = _entry(writer.NameToInfo[key])  # until here readers see the old
+            _, directory = self._writer()
+            entry.header = self._end
+            entry.data = self._end + len(header)
+            _write_at(self._fd, self._end, header, packed)
+            self._end = entry.data + entry.stored
+            directory.entries[key] = entry  # until here readers see the old value
 
     def remove(self, key: str) -> None:
         self._check_mode(key)
         with self._lock:
-            if key in self._load():
-                self._forget(self._open_writer("a"), {key})
-                self._load().pop(key, None)
+            if key in self._load().entries:
+                self._forget([key])
 
     def remove_prefix(self, prefix: str) -> None:
         self._check_mode(prefix)
         with self._lock:
-            keys = set(self.walk(prefix))
+            keys = list(self.walk(prefix))
             if keys:
-                self._forget(self._open_writer("a"), keys)
-                for key in keys:
-                    self._load().pop(key, None)
+                self._forget(keys)
 
-    def _forget(self, writer: ZipFile, keys: set[str]) -> None:
-        """Take ``keys`` out of the directory to be written, so that no name is there twice."""
-        there = {key for key in keys if writer.NameToInfo.pop(key, None) is not None}
-        if there:
-            writer.filelist[:] = [info for info in writer.filelist if info.filename not in there]
-            writer._didModify = True  # type: ignore[attr-defined]  # noqa: SLF001
+    def _forget(self, keys: list[str]) -> None:
+        journal, directory = self._writer()
+        journal.delete(self._end, keys)
+        for key in keys:
+            directory.entries.pop(key, None)
 
     def _check_mode(self, key: str) -> None:
         if not self.supports_writes:
             raise ReadOnlyError(f"{self!r} was opened with mode 'r'", key=key)
+
+    def _finish(self, journal: Journal, directory: Directory, fd: int) -> None:
+        comment = directory.comment if self._new_comment is None else self._new_comment
+        if not comment and self._path.lower().endswith(".ozx"):
+            comment = _OZX_COMMENT
+        entries = sorted(directory.entries.items(), key=_place_in_directory)
+        _write_at(fd, self._end, directory_bytes(entries, self._end, comment), b"")
+        os.ftruncate(fd, os.lseek(fd, 0, os.SEEK_CUR))
+        os.fsync(fd)
+        journal.finish()
 
     # ---- the rest ------------------------------------------------------------------------------
 
@@ -308,12 +424,16 @@ class ZipStore(Store):
         The store can be used again: it then opens the file anew.
         """
         with self._lock:
-            writer, self._writer = self._writer, None
+            journal, self._journal = self._journal, None
             fd, self._fd = self._fd, -1
-            self._entries = None
+            directory, self._directory = self._directory, None
             try:
-                if writer is not None and self._writer_pid == os.getpid():
-                    writer.close()
+                if journal is not None and self._writer_pid == os.getpid() and directory:
+                    try:
+                        self._finish(journal, directory, fd)
+                    except OSError as cause:
+                        journal.release()  # and leave it: the values can be recovered
+                        fail("close", self._path, cause)
             finally:
                 if fd >= 0:
                     os.close(fd)
@@ -324,9 +444,9 @@ class ZipStore(Store):
                 self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._writer is not None:
+        if self._journal is not None:
             raise StoreError("close a zip file open for writing before pickling it")
-        mine = {"_entries", "_fd", "_writer", "_writer_pid", "_lock"}
+        mine = {"_directory", "_fd", "_journal", "_end", "_seen", "_writer_pid", "_lock"}
         return {name: value for name, value in vars(self).items() if name not in mine}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -345,33 +465,24 @@ class ZipStore(Store):
         return f"ZipStore({self._path!r})"
 
 
-def _entry(info: ZipInfo) -> _Entry:
-    return _Entry(
-        info.header_offset,
-        info.compress_type,
-        info.compress_size,
-        info.file_size,
-        info.CRC,
-        bool(info.flag_bits & 1),
-    )
+def _write_at(fd: int, offset: int, head: bytes, body: bytes | memoryview) -> None:
+    """Write two pieces one after the other; moves the file's position, which only writers use."""
+    os.lseek(fd, offset, os.SEEK_SET)
+    for piece in (head, body):
+        view = memoryview(piece)
+        while view.nbytes:
+            view = view[os.write(fd, view[: 1 << 30]) :]
 
 
-def _is_key(name: str) -> bool:
-    """Directory entries and names that would leave the store are not keys."""
-    try:
-        check_key(name)
-    except InvalidKeyError:
-        return False
-    return True
+def _stamp(fd: int) -> tuple[int, int]:
+    """Tells whether a file was replaced or added to."""
+    found = os.fstat(fd)
+    return found.st_ino, found.st_size
 
 
-def _check_length(key: str, expected: int, actual: int) -> None:
-    if actual != expected:
-        raise DataError(
-            "the zip entry is damaged or cut short", key=key, expected=expected, actual=actual
-        )
-
-
-def _check_crc(key: str, entry: _Entry, data: bytes) -> None:
-    if zlib.crc32(data) != entry.crc:
-        raise DataError("the zip entry's checksum is wrong", key=key)
+def _place_in_directory(item: tuple[str, Entry]) -> tuple[Any, ...]:
+    """Metadata first, the root before what is below it; then values in the order of the file."""
+    key, entry = item
+    if key == "zarr.json" or key.endswith("/zarr.json"):
+        return 0, key.count("/"), key
+    return 1, entry.header

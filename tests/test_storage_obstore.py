@@ -73,7 +73,7 @@ def azure() -> Iterator[str]:
 
 class TestAzure(StoreSuite, StoreArraySuite):
     title = "Azure (obstore, Azurite)"
-    many_keys = 1_000
+    many_keys = 300
     in_order = False
     longest_key = 1024 - 37
 

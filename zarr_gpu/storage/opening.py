@@ -71,8 +71,10 @@ def open_store(
     store_like
         A ``Store``; a directory or ``*.zip`` or ``*.ozx`` file as ``str`` or path; a URL:
         ``file://``, ``memory://name/path``, ``zip://file.zip/path``, ``zip://path::URL`` of a zip
-        file anywhere, or of any kind that fsspec or a registered opener knows; a mapping of keys
-        to bytes, fsspec's included; None for a fresh store in memory.
+        file anywhere, ``s3://``, ``gs://``, ``az://``, ``http://``, ``https://``,
+        ``reference://``, or of any kind that fsspec or a registered opener knows; a mapping of
+        keys to bytes, fsspec's included; a store object of obstore's or of zarr-python's kind;
+        None for a fresh store in memory.
     mode
         "r" opens read-only; "w" makes a zip file anew.
     read_only

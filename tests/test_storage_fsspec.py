@@ -183,6 +183,27 @@ def test_what_may_pass_is_tried_again() -> None:
     assert fs.calls == 3
 
 
+def test_a_server_that_refuses_ranges_past_the_end() -> None:
+    class Strict(ObjectFileSystem):
+        async def _cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> bytes:
+            data = await super()._cat_file(path, start, end)
+            if start and not data:
+                raise OSError(22, "the requested range is not satisfiable")
+            if path.endswith("bad"):
+                raise OSError(22, "for another reason")
+            return data
+
+    store = FsspecStore(Strict(), "b")
+    store.put_many([("x", b"0123456789"), ("bad", b"0123456789")])
+    for ranges in ([("x", 10, REST)], [("x", 10, REST), ("y", 50, REST)]):
+        assert fetch(store, *ranges) == [b"", None][: len(ranges)]
+    for ranges in ([("x", 10, 5)], [("x", 10, 5), ("y", 0, 1)]):
+        with pytest.raises(DataError, match="too short"):
+            fetch(store, *ranges)
+    with pytest.raises(StoreError, match="another reason"):
+        fetch(store, ("bad", 3, 2))
+
+
 def test_options_of_the_store_and_of_the_file_system() -> None:
     options = {"concurrency": 3, "retries": 1}
     store = FsspecStore.from_url("zarrgputest://b", storage_options=options)

@@ -236,10 +236,14 @@ def test_a_redirect_to_another_host_takes_no_credentials(
     with http_server(other_folder) as other:
         put(other, x=b"1")
         server.fault = lambda method, path, n: f"redirect {other.url}/x"
-        store = HttpStore(server.url.replace("http://", "http://me:pass@"))
+        inside = server.url.replace("http://", "http://me:pass@")
+        store = HttpStore(inside, headers={"X-Key": "secret"})
         assert store.get("x") == b"1"
-        assert "authorization" in server.headers[-1]
-        # The host is the same here and the port is not; a file of another scheme is never opened.
+        assert {"authorization", "x-key"} <= set(server.headers[-1])
+        assert not {"authorization", "x-key"} & set(other.headers[-1])
+        assert fetch(store, ("x", 0, 1)) == [b"1"]
+        assert other.requests[-1] == ("GET", "x", "bytes=0-0")
+        # A file of another scheme is never opened.
         server.fault = lambda method, path, n: "redirect file:///etc/hostname"
         with pytest.raises(StoreError):
             HttpStore(server.url, retries=0).get("x")

@@ -427,6 +427,8 @@ def test_through_fsspec(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(store, FsspecStore)
         assert store.get("x") == b"123"
         assert store.get("y") is None
+        assert fetch(store, ("x", 3, REST), ("y", 1, 1), ("x", -2, 2)) == [b"", None, b"23"]
+        assert fetch(store, ("x", 3, REST)) == [b""]
     with pytest.raises(MissingDependencyError, match=r"zarr-gpu\[cloud\]"):
         open_store(url, storage_options=options(s3, backend="obstore"))
     monkeypatch.setitem(sys.modules, "s3fs", None)

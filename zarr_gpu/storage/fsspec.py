@@ -5,6 +5,7 @@ Imports ``errors``, ``extents`` and ``storage.base``; ``fsspec`` only on first u
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -131,6 +132,13 @@ class FsspecStore(Store):
                 data: Buffer = self.fs.cat_file(path, start=start, end=end)
             except _ABSENT:
                 return None
+            except Exception as error:
+                if not (start and start > 0 and _refused(error)):
+                    raise
+                total = self.size(key)
+                if total is not None and start < total:
+                    raise
+                return None if total is None else b""
             return data
 
         return retrying(cat, retries=self.retries, passing=_passing)
@@ -153,7 +161,7 @@ class FsspecStore(Store):
         for (key, offset, nbytes), answer in zip(spans, answers, strict=True):
             if isinstance(answer, _ABSENT):
                 values.append(None)
-            elif isinstance(answer, Exception) and _passing(answer):
+            elif isinstance(answer, Exception) and (_passing(answer) or _refused(answer)):
                 # All the others are there; this one is asked for again, by itself.
                 values.append(self._read_span((key, offset, nbytes)))
             elif isinstance(answer, BaseException):
@@ -245,6 +253,11 @@ def _passing(error: Exception) -> bool:
     status = getattr(error, "status", None) or getattr(error, "code", None)
     kinds = ConnectionError | TimeoutError
     return isinstance(error, kinds) or status in PASSING_STATUS or type(error).__name__ in _PASSING
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a server may have refused a range because it begins past the end of the value."""
+    return getattr(error, "errno", None) == errno.EINVAL or getattr(error, "status", None) == 416
 
 
 def _limits(offset: int, nbytes: int) -> tuple[int | None, int | None]:

@@ -71,7 +71,7 @@ class HttpStore(Store):
     verify
         False accepts any certificate; a path names a file of certificates to trust.
 
-    Redirects are followed, at most five; credentials are not sent on to another host.
+    Redirects are followed, at most five; ``headers`` are not sent on to another host.
 
     Examples
     --------
@@ -206,7 +206,15 @@ class HttpStore(Store):
                 preload_content=False,
                 decode_content=False,
                 timeout=urllib3.Timeout(connect=min(10, self.timeout), read=self.timeout),
-                retries=urllib3.Retry(connect=0, read=0, redirect=5, status=0, other=0),
+                retries=urllib3.Retry(
+                    connect=0,
+                    read=0,
+                    redirect=5,
+                    status=0,
+                    other=0,
+                    # What the user sends may be a secret: another host does not get it.
+                    remove_headers_on_redirect=[n for n in self._headers if n != "accept-encoding"],
+                ),
             )
         except urllib3.exceptions.HTTPError as error:
             raise _translated(error) from error

@@ -195,9 +195,9 @@ def test_a_server_that_refuses_ranges_past_the_end() -> None:
 
     store = FsspecStore(Strict(), "b")
     store.put_many([("x", b"0123456789"), ("bad", b"0123456789")])
-    for ranges in ([("x", 10, REST)], [("x", 10, REST), ("y", 50, REST)]):
+    for ranges in ([("x", 10, REST)], [("x", 10, REST), ("never", 50, REST)]):
         assert fetch(store, *ranges) == [b"", None][: len(ranges)]
-    for ranges in ([("x", 10, 5)], [("x", 10, 5), ("y", 0, 1)]):
+    for ranges in ([("x", 10, 5)], [("x", 10, 5), ("never", 0, 1)]):
         with pytest.raises(DataError, match="too short"):
             fetch(store, *ranges)
     with pytest.raises(StoreError, match="another reason"):

@@ -113,6 +113,7 @@ class TestWholeFileSystem(StoreSuite):
 
     @pytest.fixture
     def store(self) -> Any:
+        ObjectFileSystem.values.clear()
         yield FsspecStore(ObjectFileSystem(), "", concurrency=1)
         ObjectFileSystem.values.clear()
 

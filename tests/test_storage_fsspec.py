@@ -113,6 +113,7 @@ class TestWholeFileSystem(StoreSuite):
 
     @pytest.fixture
     def store(self) -> Any:
+        ObjectFileSystem.values.clear()
         yield FsspecStore(ObjectFileSystem(), "", concurrency=1)
         ObjectFileSystem.values.clear()
 
@@ -141,7 +142,7 @@ def test_requests_are_in_flight_together_and_not_too_many() -> None:
 @pytest.mark.parametrize("error", [PermissionError("403"), TimeoutError(), RuntimeError("503")])
 def test_errors_among_many_requests_surface(error: Exception) -> None:
     fs = ObjectFileSystem()
-    store = FsspecStore(fs, "b")
+    store = FsspecStore(fs, "b", retries=0)
     store.put_many([("x", b"1"), ("y", b"2")])
     fs.error = error
     for call in (
@@ -156,6 +157,58 @@ def test_errors_among_many_requests_surface(error: Exception) -> None:
         assert caught.value.key == "x"
     if isinstance(error, PermissionError):
         assert isinstance(caught.value, StorePermissionError)
+
+
+def test_what_may_pass_is_tried_again() -> None:
+    class Flaky(ObjectFileSystem):
+        calls = 0
+
+        async def _cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> bytes:
+            self.calls += 1
+            if self.calls % 5 == 0:
+                raise ConnectionResetError("gone") if self.calls % 2 else TimeoutError
+            return await super()._cat_file(path, start, end)
+
+    fs = Flaky()
+    store = FsspecStore(fs, "b")
+    keys = [f"{i}" for i in range(40)]
+    store.put_many((key, key.encode()) for key in keys)
+    answer = store.fetch(ByteRequest.whole(keys), HostMemory())
+    assert parts(answer) == [key.encode() for key in keys]
+    assert fs.calls == 49  # eight of forty fail, and one of those eight again
+    assert [store.get("3") for _ in range(6)] == [b"3"] * 6
+    fs.error = ConnectionResetError("for good")
+    fs.calls = 0
+    with pytest.raises(ConnectionError, match="'3'"):
+        FsspecStore(fs, "b", retries=2).get("3")
+    assert fs.calls == 3
+
+
+def test_a_server_that_refuses_ranges_past_the_end() -> None:
+    class Strict(ObjectFileSystem):
+        async def _cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> bytes:
+            data = await super()._cat_file(path, start, end)
+            if start and not data:
+                raise OSError(22, "the requested range is not satisfiable")
+            if path.endswith("bad"):
+                raise OSError(22, "for another reason")
+            return data
+
+    store = FsspecStore(Strict(), "b")
+    store.put_many([("x", b"0123456789"), ("bad", b"0123456789")])
+    for ranges in ([("x", 10, REST)], [("x", 10, REST), ("never", 50, REST)]):
+        assert fetch(store, *ranges) == [b"", None][: len(ranges)]
+    for ranges in ([("x", 10, 5)], [("x", 10, 5), ("never", 0, 1)]):
+        with pytest.raises(DataError, match="too short"):
+            fetch(store, *ranges)
+    with pytest.raises(StoreError, match="another reason"):
+        fetch(store, ("bad", 3, 2))
+
+
+def test_options_of_the_store_and_of_the_file_system() -> None:
+    options = {"concurrency": 3, "retries": 1}
+    store = FsspecStore.from_url("zarrgputest://b", storage_options=options)
+    assert (store.concurrency, store.retries) == (3, 1)
 
 
 def test_a_server_that_ignores_ranges() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, ask, parts
 
 from zarr_gpu.errors import ReadOnlyError, StoreError
@@ -23,7 +24,7 @@ class InMemory(StoreSuite):
     shared = many_writers = durable = False
 
 
-class TestMemoryStore(InMemory):
+class TestMemoryStore(InMemory, StoreArraySuite):
     title = "memory"
 
     @pytest.fixture

@@ -127,7 +127,8 @@ def test_other_urls_go_to_fsspec(monkeypatch: pytest.MonkeyPatch) -> None:
         return MemoryStore(read_only=options["read_only"])
 
     monkeypatch.setattr(FsspecStore, "from_url", from_url)
-    open_store("s3://bucket/a.zarr", storage_options={"anon": True})
+    options = {"anon": True, "backend": "fsspec"}
+    open_store("s3://bucket/a.zarr", storage_options=options)
     open_store("simplecache::https://example.org/a.zarr", mode="r")
     assert seen == [
         ("s3://bucket/a.zarr", {"storage_options": {"anon": True}, "read_only": False}),
@@ -218,3 +219,12 @@ def test_importing_stores_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_cloud_scheme_is_opened_by_the_cloud_store() -> None:
+    from zarr_gpu.storage import opening
+    from zarr_gpu.storage.cloud_options import SCHEMES
+
+    assert {name for name, module in opening._MODULES.items() if module == "obstore"} == set(
+        SCHEMES
+    )

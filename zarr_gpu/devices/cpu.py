@@ -41,6 +41,9 @@ JOB_NBYTES = 1 << 20
 
 MAX_ROWS_PER_JOB = 64
 
+LANES_PER_THREAD = 4
+"""Lanes for each thread's worth of decoding, of stores that answer several requests at a time."""
+
 ALIGNED_FROM = 1 << 20
 """Bytes from which on results begin at a page."""
 
@@ -279,6 +282,17 @@ class _FillCheck:
 # ------------------------------------------------------------------------------ threads
 
 
+def _lanes(requests: int) -> int:
+    """Lanes for a store that likes so many requests at a time.
+
+    A lane that waits for a distant store leaves its core to another one.
+    """
+    threads = usable_threads()
+    if threads == 1:
+        return 1
+    return max(threads, min(requests, LANES_PER_THREAD * threads))
+
+
 class _SharedJobs:
     """Jobs handed out one by one; planning and locating of the next run under the lock."""
 
@@ -390,7 +404,8 @@ class CpuDevice(Device):
 
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         rows = JOB_NBYTES // max(1, program.spec.nbytes)
-        return max(1, min(MAX_ROWS_PER_JOB, max(rows, requests)))
+        # All lanes together have the requests in flight; some decode meanwhile.
+        return max(1, min(MAX_ROWS_PER_JOB, rows), -(-requests // _lanes(requests)))
 
     def run(
         self,
@@ -404,7 +419,8 @@ class CpuDevice(Device):
         reader: RowReader | None = None,
     ) -> None:
         shared = _SharedJobs(jobs)
-        lanes = min(lanes, usable_threads()) if lanes else usable_threads()
+        most = _lanes(1 if source is None else source.concurrency)
+        lanes = min(lanes, most) if lanes else most
 
         def lane_loop() -> None:
             lane: Lane | None = None

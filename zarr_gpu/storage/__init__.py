@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from zarr_gpu.storage.base import Store
     from zarr_gpu.storage.cache import CacheStore
     from zarr_gpu.storage.fsspec import FsspecStore
+    from zarr_gpu.storage.http import HttpStore
     from zarr_gpu.storage.latency import LatencyStore
     from zarr_gpu.storage.local import LocalStore
     from zarr_gpu.storage.logs import LoggingStore
     from zarr_gpu.storage.memory import MemoryStore
+    from zarr_gpu.storage.obstore import ObstoreStore
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
+    from zarr_gpu.storage.reference import ReferenceStore
     from zarr_gpu.storage.retry import RetryStore
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
+    from zarr_gpu.storage.zarr_python import ZarrPythonStore
     from zarr_gpu.storage.zip import ZipStore
     from zarr_gpu.storage.zip_nested import NestedZipStore
 
@@ -28,16 +32,20 @@ _PUBLIC = {
     "CountingStore": "wrappers",
     "FaultyStore": "wrappers",
     "FsspecStore": "fsspec",
+    "HttpStore": "http",
     "LatencyStore": "latency",
     "LocalStore": "local",
     "LoggingStore": "logs",
     "MemoryStore": "memory",
     "NestedZipStore": "zip_nested",
+    "ObstoreStore": "obstore",
     "PrefixStore": "wrappers",
     "ReadOnlyStore": "wrappers",
+    "ReferenceStore": "reference",
     "RetryStore": "retry",
     "Store": "base",
     "StoreLike": "opening",
+    "ZarrPythonStore": "zarr_python",
     "ZipStore": "zip",
     "open_store": "opening",
     "register_scheme": "opening",
@@ -48,16 +56,20 @@ __all__ = [
     "CountingStore",
     "FaultyStore",
     "FsspecStore",
+    "HttpStore",
     "LatencyStore",
     "LocalStore",
     "LoggingStore",
     "MemoryStore",
     "NestedZipStore",
+    "ObstoreStore",
     "PrefixStore",
     "ReadOnlyStore",
+    "ReferenceStore",
     "RetryStore",
     "Store",
     "StoreLike",
+    "ZarrPythonStore",
     "ZipStore",
     "open_store",
     "register_scheme",

@@ -9,7 +9,17 @@ from typing import NoReturn
 
 from zarr_gpu.errors import StoreError, ZarrError
 
-__all__ = ["StoreConnectionError", "StorePermissionError", "StoreTimeoutError", "fail"]
+__all__ = [
+    "StoreArgumentError",
+    "StoreConnectionError",
+    "StorePermissionError",
+    "StoreTimeoutError",
+    "fail",
+]
+
+
+class StoreArgumentError(ZarrError, TypeError, ValueError):
+    """What was given is not something that can be opened as a store."""
 
 
 class StorePermissionError(StoreError, PermissionError):

@@ -5,12 +5,14 @@ Imports ``errors``, ``extents`` and ``storage.base``; ``fsspec`` only on first u
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, StoreError
 from zarr_gpu.extents import REST, Memory
+from zarr_gpu.storage.attempts import PASSING_STATUS, retrying
 from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
 from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.spans import Span
@@ -35,6 +37,9 @@ class FsspecStore(Store):
     concurrency
         Requests in flight at once; by default 32 for file systems that are asynchronous inside
         and 1 for others.
+    retries
+        How often a read is tried again after 5xx, 429, a broken connection or a timeout.  Many
+        file systems do so themselves already.
 
     Only the file system's own "not found" is an absent key.  Some object stores say "forbidden"
     instead where the caller may not list: that is an error here, as it could hide data.
@@ -49,7 +54,13 @@ class FsspecStore(Store):
     """
 
     def __init__(
-        self, fs: Any, path: str = "", *, read_only: bool = False, concurrency: int | None = None
+        self,
+        fs: Any,
+        path: str = "",
+        *,
+        read_only: bool = False,
+        concurrency: int | None = None,
+        retries: int = 3,
     ) -> None:
         if getattr(fs, "asynchronous", False):
             raise StoreError(
@@ -62,6 +73,7 @@ class FsspecStore(Store):
         self._start = f"{self.path}/" if self.path or str(path).startswith("/") else ""
         self._remote = bool(getattr(fs, "async_impl", False))
         self.read_only = read_only
+        self.retries = retries
         self.concurrency = concurrency or (32 if self._remote else 1)
         if self._remote:
             self.max_gap = 1 << 20
@@ -72,6 +84,9 @@ class FsspecStore(Store):
     ) -> FsspecStore:
         """The store at a URL that fsspec knows, chained ones too.
 
+        Of ``storage_options``, ``concurrency`` and ``retries`` are the store's; fsspec takes the
+        others.
+
         Raises
         ------
         MissingDependencyError
@@ -81,9 +96,13 @@ class FsspecStore(Store):
         """
         import fsspec
 
+        options = dict(storage_options or {})
+        own: dict[str, Any] = {
+            name: options.pop(name) for name in ("concurrency", "retries") if name in options
+        }
         scheme = url.split("::", 1)[0].split("://", 1)[0]
         try:
-            fs, path = fsspec.core.url_to_fs(url, **dict(storage_options or {}))
+            fs, path = fsspec.core.url_to_fs(url, **options)
         except ImportError as cause:
             extra = _EXTRAS.get(scheme)
             advice = f": pip install 'zarr-gpu[{extra}]'" if extra else f": {cause}"
@@ -94,7 +113,7 @@ class FsspecStore(Store):
             raise InvalidKeyError(f"cannot open {url!r}: {cause}") from cause
         except Exception as cause:  # noqa: BLE001  anything may come from a file system
             fail("open", url, cause)
-        return cls(fs, path, read_only=read_only)
+        return cls(fs, path, read_only=read_only, **own)
 
     @property
     def fs(self) -> Any:
@@ -106,11 +125,23 @@ class FsspecStore(Store):
 
     def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
         start, end = _limits(offset, nbytes)
-        try:
-            data: Buffer = self.fs.cat_file(self._start + key, start=start, end=end)
-        except _ABSENT:
-            return None
-        return data
+        path = self._start + key
+
+        def cat() -> Buffer | None:
+            try:
+                data: Buffer = self.fs.cat_file(path, start=start, end=end)
+            except _ABSENT:
+                return None
+            except Exception as error:
+                if not (start and start > 0 and _refused(error)):
+                    raise
+                total = self.size(key)
+                if total is not None and start < total:
+                    raise
+                return None if total is None else b""
+            return data
+
+        return retrying(cat, retries=self.retries, passing=_passing)
 
     def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
         if not self._remote or len(spans) == 1 or any(nbytes == 0 for _, _, nbytes in spans):
@@ -130,6 +161,9 @@ class FsspecStore(Store):
         for (key, offset, nbytes), answer in zip(spans, answers, strict=True):
             if isinstance(answer, _ABSENT):
                 values.append(None)
+            elif isinstance(answer, Exception) and (_passing(answer) or _refused(answer)):
+                # All the others are there; this one is asked for again, by itself.
+                values.append(self._read_span((key, offset, nbytes)))
             elif isinstance(answer, BaseException):
                 fail("read", key, answer)
             else:
@@ -208,6 +242,22 @@ class FsspecStore(Store):
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._pid = os.getpid()  # unpickling has made the file system anew
+
+
+_PASSING = {"ServerDisconnectedError", "ClientOSError", "ClientPayloadError", "SlowDown"}
+"""Names of errors of the libraries below fsspec."""
+
+
+def _passing(error: Exception) -> bool:
+    """Whether a read that failed may succeed the next time."""
+    status = getattr(error, "status", None) or getattr(error, "code", None)
+    kinds = ConnectionError | TimeoutError
+    return isinstance(error, kinds) or status in PASSING_STATUS or type(error).__name__ in _PASSING
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a server may have refused a range because it begins past the end of the value."""
+    return getattr(error, "errno", None) == errno.EINVAL or getattr(error, "status", None) == 416
 
 
 def _limits(offset: int, nbytes: int) -> tuple[int | None, int | None]:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError, ZarrError
+from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, ReadOnlyError
 from zarr_gpu.storage.base import Store
+from zarr_gpu.storage.failures import StoreArgumentError
 from zarr_gpu.storage.keys import check_prefix
 from zarr_gpu.storage.local import LocalStore
 from zarr_gpu.storage.memory import MemoryStore, named_memory
@@ -31,11 +32,18 @@ _openers: dict[str, Opener] = {}
 
 # Schemes of our own stores: the module in this folder that has a function ``open_url``.  It is
 # imported when the first URL of its kind is opened.
-_MODULES: dict[str, str] = {}
+_CLOUD = ["s3", "s3a", "s3n", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl", "wasb", "wasbs"]
+_MODULES: dict[str, str] = {
+    **dict.fromkeys(_CLOUD, "obstore"),
+    **dict.fromkeys(("http", "https"), "http"),
+    "reference": "reference",
+}
 
+# Packages whose stores are taken as they are, by the first part of the name of their module.
+_PACKAGES = {"obstore": "obstore", "zarr": "zarr_python"}
 
-class StoreArgumentError(ZarrError, TypeError, ValueError):
-    """What was given is not something that can be opened as a store."""
+# The same URLs can be opened through fsspec, where that is asked for or what is needed is missing.
+_FSSPEC_TOO = frozenset([*_CLOUD, "http", "https"])
 
 
 def register_scheme(scheme: str, opener: Opener) -> None:
@@ -61,8 +69,10 @@ def open_store(
     store_like
         A ``Store``; a directory or ``*.zip`` or ``*.ozx`` file as ``str`` or path; a URL:
         ``file://``, ``memory://name/path``, ``zip://file.zip/path``, ``zip://path::URL`` of a zip
-        file anywhere, or of any kind that fsspec or a registered opener knows; a mapping of keys
-        to bytes, fsspec's included; None for a fresh store in memory.
+        file anywhere, ``s3://``, ``gs://``, ``az://``, ``http://``, ``https://``,
+        ``reference://``, or of any kind that fsspec or a registered opener knows; a mapping of
+        keys to bytes, fsspec's included; a store object of obstore's or of zarr-python's kind;
+        None for a fresh store in memory.
     mode
         "r" opens read-only; "w" makes a zip file anew.
     read_only
@@ -109,7 +119,7 @@ def open_store(
     return store, path
 
 
-def _open_other(store_like: StoreLike, mode: str | None, refuse: bool) -> Store:
+def _open_other(store_like: Any, mode: str | None, refuse: bool) -> Store:
     if store_like is None:
         return MemoryStore(read_only=refuse)
     if isinstance(store_like, Store):
@@ -123,9 +133,27 @@ def _open_other(store_like: StoreLike, mode: str | None, refuse: bool) -> Store:
             mapper: Any = store_like
             return FsspecStore(mapper.fs, mapper.root, read_only=refuse)
         return MemoryStore(store_like, read_only=refuse)
+    adapted = _adapt(store_like, refuse)
+    if adapted is not None:
+        return adapted
     raise StoreArgumentError(
         f"{_describe(store_like)} is not a store: give a Store, a path, a URL or a mapping"
     )
+
+
+def _adapt(thing: Any, refuse: bool) -> Store | None:
+    """The store object of another package as one of ours."""
+    packages = {kind.__module__.partition(".")[0] for kind in type(thing).__mro__}
+    module = next((name for package, name in _PACKAGES.items() if package in packages), None)
+    if module is None:
+        return None
+    if module == "zarr_python" and type(thing).__name__ == "ObjectStore":
+        # obstore's own store is inside: used at first hand it is faster, and survives a fork.
+        inner = _adapt(thing.store, refuse or thing.read_only)
+        if inner is not None:
+            return inner
+    adapt: Callable[..., Store | None] = import_module(f"zarr_gpu.storage.{module}").adapt
+    return adapt(thing, read_only=refuse)
 
 
 def _open_path(path: str, mode: str | None, refuse: bool) -> Store:
@@ -156,7 +184,10 @@ def _open_url(
         return _open_zip_url(url, mode, refuse, options)
     scheme = match.group(1).lower() if match and "::" not in url else ""
     rest = url[match.end() :] if match else ""
-    opener = _openers.get(scheme) or _built_in(scheme) or _entry_point(scheme)
+    opener = _openers.get(scheme)
+    if opener is None and scheme in _FSSPEC_TOO:
+        return _open_remote(url, scheme, refuse, options), ""
+    opener = opener or _built_in(scheme) or _entry_point(scheme)
     if opener is not None:
         opened = opener(url, read_only=refuse, storage_options=options)
         return (opened, "") if isinstance(opened, Store) else opened
@@ -170,6 +201,31 @@ def _open_url(
     from zarr_gpu.storage.fsspec import FsspecStore
 
     return FsspecStore.from_url(url, storage_options=options, read_only=refuse), ""
+
+
+def _open_remote(url: str, scheme: str, refuse: bool, options: Mapping[str, Any] | None) -> Store:
+    """What both a store of ours and fsspec can open: ours, unless fsspec is all that is there."""
+    from zarr_gpu.storage.fsspec import FsspecStore
+
+    given = dict(options or {})
+    backend = given.pop("backend", None)
+    names = {None, "fsspec", _MODULES[scheme]}
+    if backend not in names:
+        wanted = " or ".join(repr(name) for name in sorted(filter(None, names)))
+        raise StoreArgumentError(f"the backend of {scheme}:// is {wanted}, not {backend!r}")
+    if backend == "fsspec":
+        return FsspecStore.from_url(url, storage_options=given, read_only=refuse)
+    opener: Any = _built_in(scheme)
+    try:
+        store: Store = opener(url, read_only=refuse, storage_options=given)
+    except MissingDependencyError as missing:
+        if backend is not None:
+            raise
+        try:
+            store = FsspecStore.from_url(url, storage_options=given, read_only=refuse)
+        except MissingDependencyError:
+            raise missing from missing.__cause__
+    return store
 
 
 def _open_zip_url(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, ask, parts
 
 from zarr_gpu.errors import ReadOnlyError, StoreError
@@ -17,7 +18,7 @@ from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.memory import MemoryStore, named_memory
 
 
-class TestMemoryStore(StoreSuite):
+class TestMemoryStore(StoreSuite, StoreArraySuite):
     @pytest.fixture
     def store(self) -> Store:
         return MemoryStore()

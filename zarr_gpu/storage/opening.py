@@ -33,7 +33,16 @@ _openers: dict[str, Opener] = {}
 
 # Schemes of our own stores: the module in this folder that has a function ``open_url``.  It is
 # imported when the first URL of its kind is opened.
-_MODULES: dict[str, str] = {}
+_MODULES: dict[str, str] = {
+    "sqlite": "sql",
+    "postgresql": "sql",
+    "postgres": "sql",
+    "postgresql+psycopg": "sql",
+    "mysql": "sql",
+    "mysql+pymysql": "sql",
+    "mariadb": "sql",
+    "mariadb+pymysql": "sql",
+}
 
 
 class StoreArgumentError(ZarrError, TypeError, ValueError):

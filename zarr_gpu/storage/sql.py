@@ -1,0 +1,619 @@
+"""Values as rows of a table: SQLite, PostgreSQL, MariaDB and MySQL, through SQLAlchemy.
+
+Imports ``errors``, ``extents``, ``storage.base`` and its helpers, ``storage.sql_dialects``;
+``sqlalchemy`` and the drivers on first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
+from zarr_gpu.extents import REST, Memory
+from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
+from zarr_gpu.storage.failures import (
+    StoreConnectionError,
+    StorePermissionError,
+    StoreTimeoutError,
+    fail,
+)
+from zarr_gpu.storage.keys import check_key
+from zarr_gpu.storage.lazy import OnePerProcess
+from zarr_gpu.storage.ordered import bounds, children_by_page, walk_by_page
+from zarr_gpu.storage.pool import map_ahead
+from zarr_gpu.storage.spans import Span
+from zarr_gpu.storage.sql_dialects import DIALECTS, Dialect
+from zarr_gpu.storage.urls import (
+    Parsers,
+    flag,
+    natural,
+    options_of,
+    seconds,
+    split_fragment,
+    take_query,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection, Engine
+
+__all__ = ["SqlStore", "open_url"]
+
+T = TypeVar("T")
+Item = tuple[str, bytes]
+
+BLOCK_NBYTES = 8 << 20
+BLOCK_ITEMS = 1000
+"""What is sent at once: at most two blocks of a batch are in memory."""
+
+TRIES = 4
+"""For what another transaction or a lost connection undid as a whole."""
+
+_TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62})?")
+_URL_OPTIONS: Parsers = {
+    "table": str,
+    "timeout": seconds,
+    "concurrency": natural,
+    "durable": flag,
+}
+_OPTIONS: Parsers = {**_URL_OPTIONS, "username": str, "password": str, "connect_args": dict}
+
+
+def open_url(
+    url: str, *, read_only: bool = False, storage_options: Mapping[str, Any] | None = None
+) -> tuple[SqlStore, str]:
+    """The store at ``sqlite:///file.db``, ``postgresql://user@host/database``, ``mariadb://...``.
+
+    ``?table=`` names the table, ``#a/b`` a node inside; ``timeout``, ``concurrency`` and
+    ``durable`` may stand in the URL or, like ``username``, ``password`` and ``connect_args`` (for
+    the driver), in ``storage_options``.  The rest of the query goes to the driver.
+    """
+    bare, path = split_fragment(url)
+    bare, query = take_query(bare, _URL_OPTIONS)
+    options = options_of("an SQL store", _OPTIONS, query, storage_options)
+    return SqlStore(bare, read_only=read_only, **options), path
+
+
+class SqlStore(Store):
+    """Values as rows of a table with the columns ``k`` (the key) and ``v`` (the bytes).
+
+    Parameters
+    ----------
+    url
+        As SQLAlchemy takes it: ``sqlite:///relative.db``, ``sqlite:////absolute.db``,
+        ``postgresql://user:password@host:port/database``, ``mariadb://...`` or ``mysql://...``.
+    table
+        Its name, behind a schema and a dot if need be.  The first write makes it.
+    read_only
+        Refuse writes; file and table must be there.
+    timeout
+        Seconds to wait for a connection, a lock, or an answer.
+    concurrency
+        Queries in flight at once for one read of many keys; 1 for SQLite and 4 for servers.
+    durable
+        SQLite only: force each transaction to disk.  Without it a transaction that was
+        acknowledged survives the death of the process, and a crash of the machine may undo the
+        newest ones.  Servers decide this themselves.
+    username, password
+        Kept out of the URL.
+    connect_args
+        Further arguments of the driver's ``connect``.
+
+    ``put_many`` and ``delete_many`` are one transaction each: all values are stored or none, and
+    readers never see a part.  Files that zarr-python 2's ``SQLiteStore`` wrote are read and written.
+
+    Raises
+    ------
+    MissingDependencyError
+        SQLAlchemy or the driver is not installed.
+    InvalidKeyError
+        The URL or the table's name is malformed.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder, SqlStore(f"sqlite:///{folder}/example.db") as store:
+    ...     store.put_many([("a/x", b"one"), ("a/y", b"two")])
+    ...     store.get("a/x"), list(store.list_prefix("a"))
+    (b'one', ['a/x', 'a/y'])
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        table: str = "zarr",
+        read_only: bool = False,
+        timeout: float = 30,
+        concurrency: int | None = None,
+        durable: bool = False,
+        username: str | None = None,
+        password: str | None = None,
+        connect_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not _TABLE.fullmatch(table):
+            raise InvalidKeyError(
+                f"a table's name is letters, digits and underscores, not {table!r:.80}"
+            )
+        parsed, kind = _parse(url, username, password)
+        self.table = table
+        self.read_only = read_only
+        self.timeout = timeout
+        self.durable = durable
+        self._connect_args = dict(connect_args or {})
+        self._dialect = kind(table)
+        self.concurrency = concurrency or self._dialect.concurrency
+        self._url = parsed.render_as_string(hide_password=False)
+        self._shown = parsed.render_as_string(hide_password=True)
+        self._file = parsed.database if kind is Dialect else None
+        self._start()
+
+    def _start(self) -> None:
+        self._has_table = False
+        settings = (self._url, self._file, self.read_only, self.timeout, self.durable)
+        self._engine: OnePerProcess[Engine] = OnePerProcess(
+            partial(_make_engine, *settings, self.concurrency, self._connect_args), _dispose
+        )
+
+    # ---- connections and transactions ----------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self, connection: Connection) -> Iterator[None]:
+        connection.exec_driver_sql(self._dialect.begin)
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            try:
+                connection.exec_driver_sql("ROLLBACK")
+            except Exception:  # noqa: BLE001  the first error counts; the server rolls back
+                connection.invalidate()
+            raise
+
+    def _run(self, work: Callable[[Connection], T], *, again: bool = True) -> T:
+        """``work`` on a connection; tried again where the database undid it as a whole."""
+        from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+        tries = TRIES if again else 1
+        for attempt in range(tries):
+            try:
+                with self._engine.get().connect() as connection:
+                    return work(connection)
+            except DBAPIError as cause:
+                if attempt + 1 == tries or not _passing(cause):
+                    raise _translate(self, cause) from cause
+                time.sleep(0.01 * 4**attempt)
+            except SQLAlchemyError as cause:
+                raise _translate(self, cause) from cause
+        raise AssertionError("unreachable")
+
+    def _change(self, work: Callable[[Connection], T], *, again: bool = True) -> T:
+        """``work`` in a transaction; the table is there."""
+
+        def inside(connection: Connection) -> T:
+            with self._transaction(connection):
+                return work(connection)
+
+        self._create()
+        return self._run(inside, again=again)
+
+    def _exists(self) -> bool:
+        """Whether there is a table to read."""
+        if self._has_table:
+            return True
+        if self._file is not None and not os.path.exists(self._file):  # noqa: PTH110
+            if self.read_only:
+                raise StoreError(f"{self!r}: there is no such file")
+            return False
+
+        def look(connection: Connection) -> bool:
+            from sqlalchemy import inspect
+
+            schema, _, name = self.table.rpartition(".")
+            return bool(inspect(connection).has_table(name, schema=schema or None))
+
+        found = self._run(look)
+        if not found and self.read_only:
+            raise StoreError(f"{self!r}: the database has no table {self.table!r}")
+        self._has_table = found
+        return found
+
+    def _create(self) -> None:
+        if self._exists():
+            return
+        if self._file is not None:
+            os.makedirs(os.path.dirname(self._file), exist_ok=True)  # noqa: PTH103, PTH120
+            with open(self._file, "ab"):  # noqa: PTH123  SQLite takes an empty file for a database
+                pass
+
+        def create(connection: Connection) -> None:
+            if self._file is not None:
+                # Readers and a writer do not wait for each other then.  Another process may be
+                # doing the same right now, and some file systems cannot.
+                from sqlalchemy.exc import DBAPIError
+
+                with contextlib.suppress(DBAPIError):
+                    connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            with self._transaction(connection):
+                for statement in self._dialect.create():
+                    connection.exec_driver_sql(statement)
+
+        try:
+            self._run(create)
+        except StoreError:
+            if not self._exists():  # somebody else may have made it in this moment
+                raise
+        self._has_table = True
+
+    # ---- reading -------------------------------------------------------------------------------
+
+    def _rows(self, query: tuple[str, tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return self._run(lambda connection: list(map(tuple, connection.exec_driver_sql(*query))))
+
+    def read(self, key: str, offset: int, nbytes: int) -> Buffer | None:
+        if not self._exists():
+            return None
+        if offset == 0 and nbytes == REST:
+            rows = self._rows(self._dialect.whole([key]))
+        else:
+            rows = self._rows(self._dialect.parts([(key, offset, nbytes)]))
+        data: Buffer | None = rows[0][1] if rows else None
+        return data
+
+    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
+        if len(spans) == 1 and memory.kind == "host":
+            return super().read_spans(spans, memory)
+        values: list[memoryview | None] = [None] * len(spans)
+        try:
+            there = self._exists()
+        except StoreError as cause:
+            fail("read", spans[0][0], cause)
+        if there:
+            whole = [i for i, (_, lo, n) in enumerate(spans) if lo == 0 and n == REST]
+            parts = [i for i, (_, lo, n) in enumerate(spans) if lo != 0 or n != REST]
+            size = self._dialect.spans_per_query
+            blocks = [[spans[i] for i in islice(whole, a, a + size)] for a in range(0, len(whole), size)]
+            found: dict[str, Any] = {}
+            for rows in map_ahead(self._read_whole, blocks, self.concurrency):
+                found.update(rows)
+            for i in whole:
+                data = found.get(spans[i][0])
+                values[i] = None if data is None else as_bytes_view(data)
+            blocks = [[spans[i] for i in islice(parts, a, a + size)] for a in range(0, len(parts), size)]
+            for b, rows in enumerate(map_ahead(self._read_parts, blocks, self.concurrency)):
+                for i, data in rows:
+                    values[parts[b * size + i]] = as_bytes_view(data)
+        return gather(values, memory)
+
+    def _read_whole(self, spans: list[Span]) -> list[tuple[str, Any]]:
+        try:
+            rows = self._rows(self._dialect.whole([key for key, _, _ in spans]))
+        except StoreError as cause:
+            fail("read", spans[0][0], cause)
+        return [(_text(key), data) for key, data in rows]
+
+    def _read_parts(self, spans: list[Span]) -> list[tuple[Any, ...]]:
+        try:
+            return self._rows(self._dialect.parts(spans))
+        except StoreError as cause:
+            fail("read", spans[0][0], cause)
+
+    def size(self, key: str) -> int | None:
+        if not self._exists():
+            return None
+        rows = self._rows((self._dialect.size(), (self._dialect.key(key),)))
+        return int(rows[0][0]) if rows else None
+
+    def _page(self, lo: str, hi: str | None, n: int) -> list[str]:
+        return [_text(key) for (key,) in self._rows(self._dialect.page(lo, hi, n))]
+
+    def walk(self, prefix: str) -> Iterator[str]:
+        return walk_by_page(self._page, prefix) if self._exists() else iter(())
+
+    def children(self, prefix: str) -> Iterable[str]:
+        return children_by_page(self._page, prefix) if self._exists() else ()
+
+    # ---- writing -------------------------------------------------------------------------------
+
+    def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
+        """Store values in one transaction: after an error none of them is stored.
+
+        Two blocks of 8 MiB (or one value, if larger) are in memory at a time.
+        """
+        self._check_writable()
+        blocks = self._blocks(items)
+        first = next(blocks, None)
+        if first is None:
+            return
+        second = next(blocks, None)
+        rest = blocks if second is None else chain([second], blocks)
+        now = first
+
+        def write(connection: Connection) -> None:
+            nonlocal now
+            for now in chain([first], rest):
+                connection.exec_driver_sql(self._dialect.upsert(), self._sendable(now))
+
+        try:
+            # What was drawn and sent already cannot be sent again.
+            self._change(write, again=second is None)
+        except StoreError as cause:
+            if len(now) > 1:
+                cause.message += f" (one of {len(now)} values of a transaction; none is stored)"
+            fail("write", now[0][0], cause)
+
+    def _blocks(self, items: Iterable[tuple[str, Buffer]]) -> Iterator[list[Item]]:
+        block: dict[str, bytes] = {}
+        nbytes = 0
+        for key, data in items:
+            check_key(key)
+            try:
+                value = data if type(data) is bytes else bytes(as_bytes_view(data))
+            except StoreError as cause:
+                fail("write", key, cause)
+            if block and (nbytes + len(value) > BLOCK_NBYTES or len(block) >= BLOCK_ITEMS):
+                yield list(block.items())
+                block, nbytes = {}, 0
+            block[key] = value
+            nbytes += len(value)
+        if block:
+            yield list(block.items())
+
+    def _sendable(self, items: list[Item]) -> list[tuple[Any, bytes]]:
+        """In order of their keys: transactions that overlap then wait and do not deadlock."""
+        encode = self._dialect.key
+        return [(encode(key), value) for key, value in sorted(items)]
+
+    def write(self, key: str, data: memoryview) -> None:
+        value = bytes(data)
+        encode = self._dialect.key
+        self._change(
+            lambda c: c.exec_driver_sql(self._dialect.upsert(), (encode(key), value)) and None
+        )
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove keys in one transaction."""
+        self._check_writable()
+        names = [self._dialect.key(check_key(key)) for key in keys]
+        if not names:
+            return
+        try:
+            if self._exists():
+                self._change(
+                    lambda c: c.exec_driver_sql(self._dialect.delete(), [(n,) for n in names])
+                    and None
+                )
+        except StoreError as cause:
+            fail("delete", _text(names[0]), cause)
+
+    def remove(self, key: str) -> None:
+        self.delete_many([key])
+
+    def remove_prefix(self, prefix: str) -> None:
+        if self._exists():
+            query = self._dialect.delete_range(*bounds(prefix))
+            self._change(lambda c: c.exec_driver_sql(*query) and None)
+
+    def rename_prefix(self, source: str, target: str) -> None:
+        query = self._dialect.rename(source, target, *bounds(source))
+        self._change(lambda c: c.exec_driver_sql(*query) and None)
+
+    # ---- the rest ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close all connections; they are made again when needed."""
+        self._engine.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in vars(self).items() if k not in {"_engine", "_has_table"}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._start()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SqlStore):
+            return NotImplemented
+        mine = (self._url, self.table, self.read_only)
+        return mine == (other._url, other.table, other.read_only)
+
+    def __hash__(self) -> int:
+        return hash((SqlStore, self._url, self.table))
+
+    def __repr__(self) -> str:
+        table = "" if self.table == "zarr" else f", table={self.table!r}"
+        return f"SqlStore({self._shown!r}{table})"
+
+
+def _text(key: Any) -> str:
+    return key.decode() if isinstance(key, bytes) else str(key)
+
+
+def _dispose(engine: Engine) -> None:
+    engine.dispose()
+
+
+def _parse(url: str, username: str | None, password: str | None) -> tuple[URL, type[Dialect]]:
+    """The URL with its driver, and what kind of database it names."""
+    try:
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+    except ImportError as cause:
+        raise MissingDependencyError(
+            "SQL databases need SQLAlchemy: pip install 'zarr-gpu[sql]'"
+        ) from cause
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as cause:
+        raise InvalidKeyError(f"the URL of a database cannot be read: {cause}") from cause
+    backend, _, driver = parsed.drivername.partition("+")
+    kind = DIALECTS.get(backend)
+    if kind is None:
+        raise InvalidKeyError(f"{backend}:// is no database known here: {', '.join(DIALECTS)} are")
+    if kind is Dialect:
+        if not parsed.database or parsed.database == ":memory:" or parsed.host:
+            raise InvalidKeyError(
+                "an SQLite store is a file: sqlite:///relative.db or sqlite:////absolute.db"
+            )
+        path = os.path.abspath(parsed.database)  # noqa: PTH100
+        parsed = parsed.set(database=path)
+    if not driver:
+        parsed = parsed.set(drivername=kind.driver)
+    if username is not None:
+        parsed = parsed.set(username=username)
+    if password is not None:
+        parsed = parsed.set(password=password)
+    try:
+        parsed.get_dialect().import_dbapi()
+    except ImportError as cause:
+        raise MissingDependencyError(
+            f"{kind.name} needs a driver: pip install 'zarr-gpu[{kind.extra}]'"
+        ) from cause
+    except Exception as cause:  # noqa: BLE001  a driver nobody knows
+        raise InvalidKeyError(f"the URL of a database cannot be used: {cause}") from cause
+    return parsed, kind
+
+
+def _make_engine(
+    url: str,
+    file: str | None,
+    read_only: bool,
+    timeout: float,
+    durable: bool,
+    concurrency: int,
+    connect_args: dict[str, Any],
+) -> Engine:
+    from sqlalchemy import create_engine, make_url
+    from sqlalchemy.pool import QueuePool
+
+    parsed = make_url(url)
+    arguments: dict[str, Any] = {}
+    if file is not None:
+        arguments["creator"] = partial(
+            _connect_sqlite, file, read_only, timeout, durable, connect_args
+        )
+    else:
+        arguments["connect_args"] = {**_server_arguments(parsed.drivername, timeout), **connect_args}
+    return create_engine(
+        parsed,
+        poolclass=QueuePool,
+        pool_size=concurrency + 2,
+        max_overflow=16,
+        pool_timeout=timeout,
+        pool_recycle=1800,
+        # Transactions are begun by name, so that plain reads take one round trip.
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
+        hide_parameters=True,
+        **arguments,
+    )
+
+
+def _server_arguments(driver: str, timeout: float) -> dict[str, Any]:
+    whole = max(int(timeout), 1)
+    if driver.endswith("+psycopg"):
+        from psycopg import Cursor
+        from psycopg.pq import Format
+
+        class BinaryCursor(Cursor[Any]):
+            """Values come as they are, not as text of twice their size."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, **kwargs)
+                self.format = Format.BINARY
+
+        return {
+            "connect_timeout": whole,
+            "cursor_factory": BinaryCursor,
+            "options": f"-c statement_timeout={whole}s -c lock_timeout={whole}s",
+            "tcp_user_timeout": whole * 1000,
+        }
+    if driver.endswith("+pymysql"):
+        return {"connect_timeout": whole, "read_timeout": whole, "write_timeout": whole}
+    return {}
+
+
+def _connect_sqlite(
+    file: str, read_only: bool, timeout: float, durable: bool, connect_args: dict[str, Any]
+) -> Any:
+    import sqlite3
+    from urllib.parse import quote
+
+    mode = "mode=ro" if read_only else "mode=rw"
+    folder = os.path.dirname(file)  # noqa: PTH120
+    if read_only and not os.access(folder, os.W_OK) and not os.path.exists(f"{file}-wal"):  # noqa: PTH110
+        mode += "&immutable=1"  # SQLite would want to put a file beside it
+    connection = sqlite3.connect(
+        f"file:{quote(file)}?{mode}",
+        uri=True,
+        **{"timeout": timeout, "check_same_thread": False, "isolation_level": None, **connect_args},
+    )
+    try:
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
+        if journal != "wal":
+            # Else a large transaction would lock out readers before its end, its own thread's too.
+            connection.execute("PRAGMA cache_spill = OFF")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+_PASSING = {"40001", "40P01", "55P03"}
+"""PostgreSQL: serialization failure, deadlock, lock not available."""
+
+
+def _codes(cause: Any) -> tuple[str | None, Any]:
+    """PostgreSQL's code, and the number of MariaDB."""
+    original = getattr(cause, "orig", None)
+    args = getattr(original, "args", ())
+    number = args[0] if args and isinstance(args[0], int) else None
+    return getattr(original, "sqlstate", None), number
+
+
+def _passing(cause: Any) -> bool:
+    """Whether the same may succeed when tried again."""
+    state, number = _codes(cause)
+    return bool(cause.connection_invalidated) or state in {"40001", "40P01"} or number == 1213
+
+
+def _translate(store: SqlStore, cause: Any) -> StoreError:
+    """The error of the driver as one of ours, without the statement and its parameters."""
+    from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+    original = getattr(cause, "orig", None) or cause
+    text = " ".join(str(original).split())
+    lower = text.lower()
+    state, number = _codes(cause)
+    kind = StoreError
+    if (
+        isinstance(cause, PoolTimeout)
+        or state in {"57014", "55P03"}
+        or number == 1205
+        or "timed out" in lower
+        or "timeout expired" in lower
+        or "database is locked" in lower
+    ):
+        kind = StoreTimeoutError
+    elif (
+        (state or "").startswith("28")
+        or state == "42501"
+        or number in {1044, 1045, 1142, 1227, 1698}
+        or "authentication failed" in lower
+        or "no password supplied" in lower
+        or "readonly database" in lower
+    ):
+        kind = StorePermissionError
+    elif getattr(cause, "connection_invalidated", False) or (
+        number in {2002, 2003, 2006, 2013} or (state or "").startswith("08") or "connection" in lower
+    ):
+        kind = StoreConnectionError
+    return kind(f"{store!r}: {text}")

@@ -42,6 +42,8 @@ _MODULES: dict[str, str] = {
     "mysql+pymysql": "sql",
     "mariadb": "sql",
     "mariadb+pymysql": "sql",
+    "redis": "redis",
+    "rediss": "redis",
 }
 
 

@@ -52,6 +52,9 @@ BLOCK_NBYTES = 8 << 20
 BLOCK_ITEMS = 1000
 """What is sent at once: at most two blocks of a batch are in memory."""
 
+SQLITE_PAGE = 32 << 10
+"""Chunks are large: with SQLite's usual 4 KiB, writing takes twice as long."""
+
 TRIES = 4
 """For what another transaction or a lost connection undid as a whole."""
 
@@ -157,6 +160,7 @@ class SqlStore(Store):
 
     def _start(self) -> None:
         self._has_table = False
+        self._limit: int | None = None
         settings = (self._url, self._file, self.read_only, self.timeout, self.durable)
         self._engine: OnePerProcess[Engine] = OnePerProcess(
             partial(_make_engine, *settings, self.concurrency, self._connect_args), _dispose
@@ -239,6 +243,7 @@ class SqlStore(Store):
                 # doing the same right now, and some file systems cannot.
                 from sqlalchemy.exc import DBAPIError
 
+                connection.exec_driver_sql(f"PRAGMA page_size = {SQLITE_PAGE:d}")
                 with contextlib.suppress(DBAPIError):
                     connection.exec_driver_sql("PRAGMA journal_mode = WAL")
             with self._transaction(connection):
@@ -358,6 +363,7 @@ class SqlStore(Store):
                 value = data if type(data) is bytes else bytes(as_bytes_view(data))
             except StoreError as cause:
                 fail("write", key, cause)
+            self._check_limit(key, value)
             if block and (nbytes + len(value) > BLOCK_NBYTES or len(block) >= BLOCK_ITEMS):
                 yield list(block.items())
                 block, nbytes = {}, 0
@@ -366,6 +372,22 @@ class SqlStore(Store):
         if block:
             yield list(block.items())
 
+    def _check_limit(self, key: str, value: bytes) -> None:
+        """Beyond its limit a server closes the connection without a word."""
+        query = self._dialect.limit
+        if query is None or 2 * len(value) < 1 << 20:
+            return
+        if self._limit is None:
+            self._limit = int(self._rows((query, ()))[0][0])
+        sent = self._dialect.sent_nbytes(value) + 2 * len(key.encode()) + 1000
+        if sent > self._limit:
+            raise StoreError(
+                f"{self!r} takes {self._limit} bytes at once, and the value is sent as {sent}: "
+                "raise max_allowed_packet of the server, or make chunks or shards smaller",
+                key=key,
+                actual=len(value),
+            )
+
     def _sendable(self, items: list[Item]) -> list[tuple[Any, bytes]]:
         """In order of their keys: transactions that overlap then wait and do not deadlock."""
         encode = self._dialect.key
@@ -373,6 +395,7 @@ class SqlStore(Store):
 
     def write(self, key: str, data: memoryview) -> None:
         value = bytes(data)
+        self._check_limit(key, value)
         encode = self._dialect.key
         self._change(
             lambda c: c.exec_driver_sql(self._dialect.upsert(), (encode(key), value)) and None
@@ -567,10 +590,6 @@ def _connect_sqlite(
     return connection
 
 
-_PASSING = {"40001", "40P01", "55P03"}
-"""PostgreSQL: serialization failure, deadlock, lock not available."""
-
-
 def _codes(cause: Any) -> tuple[str | None, Any]:
     """PostgreSQL's code, and the number of MariaDB."""
     original = getattr(cause, "orig", None)
@@ -580,7 +599,7 @@ def _codes(cause: Any) -> tuple[str | None, Any]:
 
 
 def _passing(cause: Any) -> bool:
-    """Whether the same may succeed when tried again."""
+    """Whether the same may succeed when tried again: after a lost connection or a deadlock."""
     state, number = _codes(cause)
     return bool(cause.connection_invalidated) or state in {"40001", "40P01"} or number == 1213
 

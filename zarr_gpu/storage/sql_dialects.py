@@ -45,6 +45,7 @@ class Dialect:
     columns = "k TEXT PRIMARY KEY, v BLOB NOT NULL"
     greater = "max"
     never_null = "coalesce({}, x'')"  # SQLite says NULL for a part of an empty value
+    limit: str | None = None  # the query for the most bytes that a statement may have
 
     def __init__(self, table: str) -> None:
         self.table = ".".join(f"{self.quote}{part}{self.quote}" for part in table.split("."))
@@ -60,6 +61,10 @@ class Dialect:
             f"INSERT INTO {self.table} (k, v) VALUES ({marks}) "
             "ON CONFLICT (k) DO UPDATE SET v = excluded.v"
         )
+
+    def sent_nbytes(self, value: bytes) -> int:
+        """How long ``value`` is in a statement."""
+        return len(value)
 
     def size(self) -> str:
         """Takes (key,)."""
@@ -167,6 +172,7 @@ class MariaDB(Dialect):
     concurrency = 4
     key = staticmethod(str.encode)
     columns = "k VARBINARY(1024) PRIMARY KEY, v LONGBLOB NOT NULL"
+    limit = "SELECT @@max_allowed_packet"
 
     def create(self) -> list[str]:
         return [
@@ -178,6 +184,10 @@ class MariaDB(Dialect):
         return (
             f"INSERT INTO {self.table} (k, v) VALUES (%s, %s) ON DUPLICATE KEY UPDATE v = VALUES(v)"
         )
+
+    def sent_nbytes(self, value: bytes) -> int:
+        """The driver writes these bytes as two."""
+        return len(value) + sum(value.count(byte) for byte in b"\0\n\r\x1a\\'\"")
 
     def parts(self, spans: Sequence[Span]) -> Query:
         texts = []

@@ -42,6 +42,7 @@ _MODULES: dict[str, str] = {
     "mysql+pymysql": "sql",
     "mariadb": "sql",
     "mariadb+pymysql": "sql",
+    "lmdb": "lmdb",
     "redis": "redis",
     "rediss": "redis",
 }

@@ -17,6 +17,8 @@ from zarr_gpu.storage.fsspec import FsspecStore
 from zarr_gpu.storage.keys import check_prefix
 from zarr_gpu.storage.local import LocalStore
 from zarr_gpu.storage.memory import MemoryStore, named_memory
+from zarr_gpu.storage.n5 import N5Store
+from zarr_gpu.storage.nested import NestedStore
 from zarr_gpu.storage.wrappers import ReadOnlyStore
 from zarr_gpu.storage.zip import ZipStore
 
@@ -42,10 +44,15 @@ _MODULES: dict[str, str] = {
     "mysql+pymysql": "sql",
     "mariadb": "sql",
     "mariadb+pymysql": "sql",
+    "dbm": "dbm",
     "lmdb": "lmdb",
     "redis": "redis",
     "rediss": "redis",
 }
+
+
+# Schemes that stand before another, as in n5+file:///...: that store, seen in another way.
+_VIEWS: dict[str, type[N5Store] | type[NestedStore]] = {"n5": N5Store, "nested": NestedStore}
 
 
 class StoreArgumentError(ZarrError, TypeError, ValueError):
@@ -146,6 +153,8 @@ def _open_path(path: str, mode: str | None, refuse: bool) -> Store:
         if refuse:
             return ZipStore(path, mode="r")
         return ZipStore(path, mode="w" if mode == "w" else "a")
+    if path.lower().endswith(".n5"):
+        return N5Store(LocalStore(path, read_only=True))
     return LocalStore(path, read_only=refuse)
 
 
@@ -155,6 +164,11 @@ def _open_url(
     match = _URL.match(url)
     scheme = match.group(1).lower() if match and "::" not in url else ""
     rest = url[match.end() :] if match else ""
+    view, plus, _ = scheme.partition("+")
+    if plus and view in _VIEWS:
+        store, path = _open_url(url[len(view) + 1 :], "r", True, options)
+        kind = _VIEWS[view]
+        return (store if type(store) is kind else kind(store)), path
     opener = _openers.get(scheme) or _built_in(scheme) or _entry_point(scheme)
     if opener is not None:
         opened = opener(url, read_only=refuse, storage_options=options)

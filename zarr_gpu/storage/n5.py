@@ -172,7 +172,9 @@ class N5Store(Store):
                 if chunk is not None:
                     found.add(chunk)
                     continue
-            paths.update(p for p in parent_prefixes(key) if p.startswith(f"{prefix}/" if prefix else ""))
+            paths.update(
+                p for p in parent_prefixes(key) if p.startswith(f"{prefix}/" if prefix else "")
+            )
         if not prefix and paths:
             paths.add("")
         for path in paths:

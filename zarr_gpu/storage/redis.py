@@ -126,7 +126,9 @@ class RedisStore(Store):
         if concurrency is not None:
             self.concurrency = concurrency
         self._url = url
-        place = parsed.get("path") or f"{parsed.get('host', 'localhost')}:{parsed.get('port', 6379)}"
+        place = (
+            parsed.get("path") or f"{parsed.get('host', 'localhost')}:{parsed.get('port', 6379)}"
+        )
         self._shown = f"redis://{place}/{parsed.get('db', 0)}"
         self._settings: dict[str, Any] = dict(client or {})
         if username is not None:
@@ -208,7 +210,9 @@ class RedisStore(Store):
             kind = "none" if n == 0 else "whole" if lo == 0 and n == REST else "part"
             groups[kind].append(i)
         blocks = [
-            (kind, rows[a : a + 64]) for kind, rows in groups.items() for a in range(0, len(rows), 64)
+            (kind, rows[a : a + 64])
+            for kind, rows in groups.items()
+            for a in range(0, len(rows), 64)
         ]
 
         def ask(block: tuple[str, list[int]]) -> list[bytes | None]:
@@ -460,13 +464,15 @@ def _check_size(key: str, nbytes: int) -> None:
 
 def _connect(url: str, timeout: float, settings: dict[str, Any]) -> Any:
     from redis import Redis
+    from redis.backoff import ExponentialBackoff
+    from redis.retry import Retry
 
     return Redis.from_url(
         url,
         **{
             "socket_timeout": timeout,
             "socket_connect_timeout": timeout,
-            "health_check_interval": 60,
+            "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), 3),
             "decode_responses": False,
             **settings,
         },

@@ -284,14 +284,18 @@ class SqlStore(Store):
             whole = [i for i, (_, lo, n) in enumerate(spans) if lo == 0 and n == REST]
             parts = [i for i, (_, lo, n) in enumerate(spans) if lo != 0 or n != REST]
             size = self._dialect.spans_per_query
-            blocks = [[spans[i] for i in islice(whole, a, a + size)] for a in range(0, len(whole), size)]
+            blocks = [
+                [spans[i] for i in islice(whole, a, a + size)] for a in range(0, len(whole), size)
+            ]
             found: dict[str, Any] = {}
             for rows in map_ahead(self._read_whole, blocks, self.concurrency):
                 found.update(rows)
             for i in whole:
                 data = found.get(spans[i][0])
                 values[i] = None if data is None else as_bytes_view(data)
-            blocks = [[spans[i] for i in islice(parts, a, a + size)] for a in range(0, len(parts), size)]
+            blocks = [
+                [spans[i] for i in islice(parts, a, a + size)] for a in range(0, len(parts), size)
+            ]
             for b, rows in enumerate(map_ahead(self._read_parts, blocks, self.concurrency)):
                 for i, data in rows:
                     values[parts[b * size + i]] = as_bytes_view(data)
@@ -410,8 +414,9 @@ class SqlStore(Store):
         try:
             if self._exists():
                 self._change(
-                    lambda c: c.exec_driver_sql(self._dialect.delete(), [(n,) for n in names])
-                    and None
+                    lambda c: (
+                        c.exec_driver_sql(self._dialect.delete(), [(n,) for n in names]) and None
+                    )
                 )
         except StoreError as cause:
             fail("delete", _text(names[0]), cause)
@@ -523,7 +528,10 @@ def _make_engine(
             _connect_sqlite, file, read_only, timeout, durable, connect_args
         )
     else:
-        arguments["connect_args"] = {**_server_arguments(parsed.drivername, timeout), **connect_args}
+        arguments["connect_args"] = {
+            **_server_arguments(parsed.drivername, timeout),
+            **connect_args,
+        }
     return create_engine(
         parsed,
         poolclass=QueuePool,
@@ -632,7 +640,9 @@ def _translate(store: SqlStore, cause: Any) -> StoreError:
     ):
         kind = StorePermissionError
     elif getattr(cause, "connection_invalidated", False) or (
-        number in {2002, 2003, 2006, 2013} or (state or "").startswith("08") or "connection" in lower
+        number in {2002, 2003, 2006, 2013}
+        or (state or "").startswith("08")
+        or "connection" in lower
     ):
         kind = StoreConnectionError
     return kind(f"{store!r}: {text}")

@@ -55,9 +55,7 @@ def take_query(url: str, names: Parsers) -> tuple[str, dict[str, str]]:
     return (f"{bare}?{'&'.join(others)}" if others else bare), ours
 
 
-def options_of(
-    what: str, known: Parsers, *given: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def options_of(what: str, known: Parsers, *given: Mapping[str, Any] | None) -> dict[str, Any]:
     """Options checked; of several mappings the last counts.
 
     Raises

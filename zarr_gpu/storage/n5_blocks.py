@@ -59,7 +59,7 @@ def parse_dataset(attributes: Mapping[str, Any], key: str) -> Dataset:
         name = options["type"]
     except (KeyError, TypeError, ValueError) as cause:
         raise MetadataError(f"not the attributes of an N5 dataset: {cause!r}", key=key) from cause
-    if kind not in TYPES:
+    if not isinstance(kind, str) or kind not in TYPES:
         raise MetadataError(f"N5 data type {kind!r:.80} is not supported", key=key)
     if len(shape) != len(chunks) or not shape or min(chunks) < 1 or min(shape) < 0:
         raise MetadataError(
@@ -163,7 +163,10 @@ def _stream(decompressor: Any, data: bytes, nbytes: int) -> bytes:
 def _blosc(data: bytes, nbytes: int) -> bytes:
     from numcodecs import blosc
 
-    if len(data) < 16 or struct.unpack_from("<I", data, 4)[0] != nbytes:
+    if len(data) < 16:
+        raise ValueError("the Blosc frame is cut short")
+    decoded, _, stored = struct.unpack_from("<III", data, 4)
+    if decoded != nbytes or stored != len(data):  # the library would not notice
         raise ValueError("the Blosc frame has another size")
     return bytes(blosc.decompress(data))
 

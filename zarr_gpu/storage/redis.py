@@ -272,8 +272,13 @@ class RedisStore(Store):
 
     def _has_index(self) -> bool:
         if not self._indexed:
-            (there,) = self._ask(("EXISTS", self._index))
-            self._indexed = bool(there)
+            (kind,) = self._ask(("TYPE", self._index))
+            if kind not in {b"zset", b"none"}:
+                raise StoreError(
+                    f"{self!r}: there is a {kind.decode()} named {self.prefix!r} where the index "
+                    "of keys should be: choose another prefix"
+                )
+            self._indexed = kind == b"zset"
         return self._indexed
 
     def _make_index(self) -> None:

@@ -52,6 +52,9 @@ BLOCK_NBYTES = 8 << 20
 BLOCK_ITEMS = 1000
 """What is sent at once: at most two blocks of a batch are in memory."""
 
+_LARGEST = 1 << 40
+"""No limit."""
+
 SQLITE_PAGE = 32 << 10
 """Chunks are large: with SQLite's usual 4 KiB, writing takes twice as long."""
 
@@ -348,7 +351,7 @@ class SqlStore(Store):
         def write(connection: Connection) -> None:
             nonlocal now
             for now in chain([first], rest):
-                connection.exec_driver_sql(self._dialect.upsert(), self._sendable(now))
+                self._upsert(connection, now)
 
         try:
             # What was drawn and sent already cannot be sent again.
@@ -383,27 +386,30 @@ class SqlStore(Store):
             return
         if self._limit is None:
             self._limit = int(self._rows((query, ()))[0][0])
-        sent = self._dialect.sent_nbytes(value) + 2 * len(key.encode()) + 1000
-        if sent > self._limit:
+        if len(value) > self._limit - 1024:
             raise StoreError(
-                f"{self!r} takes {self._limit} bytes at once, and the value is sent as {sent}: "
-                "raise max_allowed_packet of the server, or make chunks or shards smaller",
+                f"{self!r} takes values of {self._limit - 1024} bytes at most: raise "
+                "max_allowed_packet of the server, or make chunks or shards smaller",
                 key=key,
                 actual=len(value),
             )
 
-    def _sendable(self, items: list[Item]) -> list[tuple[Any, bytes]]:
+    def _upsert(self, connection: Connection, items: list[Item]) -> None:
         """In order of their keys: transactions that overlap then wait and do not deadlock."""
-        encode = self._dialect.key
-        return [(encode(key), value) for key, value in sorted(items)]
+        dialect = self._dialect
+        most = _LARGEST if self._limit is None else self._limit // 4
+        rows = [(dialect.key(key), value[:most]) for key, value in sorted(items)]
+        connection.exec_driver_sql(dialect.upsert(), rows)
+        for key, value in items:
+            for a in range(most, len(value), most):
+                connection.exec_driver_sql(
+                    dialect.extend(), (value[a : a + most], dialect.key(key))
+                )
 
     def write(self, key: str, data: memoryview) -> None:
         value = bytes(data)
         self._check_limit(key, value)
-        encode = self._dialect.key
-        self._change(
-            lambda c: c.exec_driver_sql(self._dialect.upsert(), (encode(key), value)) and None
-        )
+        self._change(lambda connection: self._upsert(connection, [(key, value)]))
 
     def delete_many(self, keys: Iterable[str]) -> None:
         """Remove keys in one transaction."""

@@ -45,7 +45,7 @@ class Dialect:
     columns = "k TEXT PRIMARY KEY, v BLOB NOT NULL"
     greater = "max"
     never_null = "coalesce({}, x'')"  # SQLite says NULL for a part of an empty value
-    limit: str | None = None  # the query for the most bytes that a statement may have
+    limit: str | None = None  # the query for the most bytes that a statement or value may have
 
     def __init__(self, table: str) -> None:
         self.table = ".".join(f"{self.quote}{part}{self.quote}" for part in table.split("."))
@@ -62,9 +62,9 @@ class Dialect:
             "ON CONFLICT (k) DO UPDATE SET v = excluded.v"
         )
 
-    def sent_nbytes(self, value: bytes) -> int:
-        """How long ``value`` is in a statement."""
-        return len(value)
+    def extend(self) -> str:
+        """Append to a value; takes (bytes, key)."""
+        return f"UPDATE {self.table} SET v = v || {self.mark} WHERE k = {self.mark}"
 
     def size(self) -> str:
         """Takes (key,)."""
@@ -185,9 +185,8 @@ class MariaDB(Dialect):
             f"INSERT INTO {self.table} (k, v) VALUES (%s, %s) ON DUPLICATE KEY UPDATE v = VALUES(v)"
         )
 
-    def sent_nbytes(self, value: bytes) -> int:
-        """The driver writes these bytes as two."""
-        return len(value) + sum(value.count(byte) for byte in b"\0\n\r\x1a\\'\"")
+    def extend(self) -> str:
+        return f"UPDATE {self.table} SET v = concat(v, %s) WHERE k = %s"
 
     def parts(self, spans: Sequence[Span]) -> Query:
         texts = []

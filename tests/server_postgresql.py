@@ -39,8 +39,11 @@ def postgresql() -> Iterator[str]:
             shutil.chown(secret, user)
         data = str(folder / "data")
         made = subprocess.run(
-            [initdb, "-D", data, "-U", "zarr", "-A", "scram-sha-256", f"--pwfile={secret}"]
-            + ["-N", "-E", "UTF8", "--locale=C", "--locale-provider=icu", "--icu-locale=en-US"],
+            [
+                *[initdb, "-D", data, "-U", "zarr", "-A", "scram-sha-256", f"--pwfile={secret}"],
+                *["-N", "-E", "UTF8", "--locale=C", "--locale-provider=icu", "--icu-locale=en-US"],
+            ],
+            check=False,
             capture_output=True,
             text=True,
             user=user,

@@ -246,13 +246,11 @@ class ServerSuite(SqlSuite):
                 )
                 other._rows((query, ()))
             else:
-                ids = other._rows(
-                    (
-                        "SELECT id FROM information_schema.processlist "
-                        "WHERE user = 'zarr' AND id <> connection_id()",
-                        (),
-                    )
+                query = (
+                    "SELECT id FROM information_schema.processlist "
+                    "WHERE user = 'zarr' AND id <> connection_id()"
                 )
+                ids = other._rows((query, ()))
                 for (number,) in ids:
                     run(other, f"KILL {number}")
         assert store.get("x") == b"1"

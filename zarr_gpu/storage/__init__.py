@@ -11,14 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zarr_gpu.storage.base import Store
+    from zarr_gpu.storage.dbm import DbmStore
     from zarr_gpu.storage.fsspec import FsspecStore
+    from zarr_gpu.storage.lmdb import LmdbStore
     from zarr_gpu.storage.local import LocalStore
     from zarr_gpu.storage.memory import MemoryStore
+    from zarr_gpu.storage.mongodb import MongoStore
+    from zarr_gpu.storage.n5 import N5Store
+    from zarr_gpu.storage.nested import NestedStore
     from zarr_gpu.storage.opening import StoreLike, open_store, register_scheme
+    from zarr_gpu.storage.redis import RedisStore
+    from zarr_gpu.storage.sql import SqlStore
     from zarr_gpu.storage.wrappers import CountingStore, FaultyStore, PrefixStore, ReadOnlyStore
     from zarr_gpu.storage.zip import ZipStore
 
 _PUBLIC = {
+    "DbmStore": "dbm",
+    "LmdbStore": "lmdb",
+    "MongoStore": "mongodb",
+    "N5Store": "n5",
+    "NestedStore": "nested",
+    "RedisStore": "redis",
+    "SqlStore": "sql",
     "CountingStore": "wrappers",
     "FaultyStore": "wrappers",
     "FsspecStore": "fsspec",
@@ -35,12 +49,19 @@ _PUBLIC = {
 
 __all__ = [
     "CountingStore",
+    "DbmStore",
     "FaultyStore",
     "FsspecStore",
+    "LmdbStore",
     "LocalStore",
     "MemoryStore",
+    "MongoStore",
+    "N5Store",
+    "NestedStore",
     "PrefixStore",
     "ReadOnlyStore",
+    "RedisStore",
+    "SqlStore",
     "Store",
     "StoreLike",
     "ZipStore",

@@ -24,7 +24,10 @@ __all__ = ["DbmStore", "open_url"]
 
 
 def open_url(
-    url: str, *, read_only: bool = True, storage_options: Mapping[str, Any] | None = None
+    url: str,
+    *,
+    read_only: bool = True,  # noqa: ARG001  it always is
+    storage_options: Mapping[str, Any] | None = None,
 ) -> tuple[DbmStore, str]:
     """The store at ``dbm:///absolute/path#node``, which is read-only."""
     from urllib.parse import unquote

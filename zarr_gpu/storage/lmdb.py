@@ -8,7 +8,7 @@ Imports ``errors``, ``extents``, ``storage.base`` and its helpers; ``lmdb`` on f
 """
 
 # Plain system calls, as in the store of plain files.
-# ruff: noqa: PTH100, PTH103, PTH112, PTH113, PTH118
+# ruff: noqa: PTH103, PTH112, PTH113, PTH118
 
 from __future__ import annotations
 
@@ -236,12 +236,13 @@ class LmdbStore(Store):
             self._put_block(block)
 
     def _put_block(self, block: dict[str, bytes]) -> None:
+        now = next(iter(block))
+
         def put(transaction: Any) -> None:
             nonlocal now
             for now in sorted(block):  # neighbours share pages
                 _put(transaction, now, block[now])
 
-        now = next(iter(block))
         try:
             self._change(put)
         except Exception as cause:  # noqa: BLE001  whatever it was becomes an error with the key
@@ -453,7 +454,7 @@ class _Environment:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
-            return True
+        return True
 
     def close_for_fork(self) -> None:
         with self._change:

@@ -23,8 +23,9 @@ from zarr_gpu.errors import CodecError, DataError, MetadataError
 __all__ = ["Dataset", "decode_block", "parse_dataset"]
 
 TYPES = frozenset(
-    ["uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64"]
-    + ["float32", "float64"]
+    f"{kind}{bits}"
+    for kind, sizes in (("uint", (8, 16, 32, 64)), ("int", (8, 16, 32, 64)), ("float", (32, 64)))
+    for bits in sizes
 )
 
 Decompress = Callable[[bytes, int], bytes]
@@ -126,7 +127,7 @@ def decode_block(data: bytes, dataset: Dataset, key: str) -> bytes:
 # ---------------------------------------------------------------------------------- decompression
 
 
-def _raw(data: bytes, nbytes: int) -> bytes:
+def _raw(data: bytes, nbytes: int) -> bytes:  # noqa: ARG001  as the others
     return data
 
 
@@ -188,7 +189,8 @@ def _lz4(data: bytes, nbytes: int) -> bytes:
         if struct.unpack_from("<I", data)[0] != nbytes:
             raise ValueError("the LZ4 block has another size")
         return bytes(codec.decode(data))
-    parts, total, at = [], 0, 0
+    parts: list[bytes] = []
+    total = at = 0
     while True:
         magic, token, packed, size, _ = struct.unpack_from("<8sBIII", data, at)
         at += 21

@@ -46,13 +46,15 @@ _MODULES: dict[str, str] = {
     "mariadb+pymysql": "sql",
     "dbm": "dbm",
     "lmdb": "lmdb",
+    "mongodb": "mongodb",
+    "mongodb+srv": "mongodb",
     "redis": "redis",
     "rediss": "redis",
 }
 
 
 # Schemes that stand before another, as in n5+file:///...: that store, seen in another way.
-_VIEWS: dict[str, type[N5Store] | type[NestedStore]] = {"n5": N5Store, "nested": NestedStore}
+_VIEWS: dict[str, type[N5Store | NestedStore]] = {"n5": N5Store, "nested": NestedStore}
 
 
 class StoreArgumentError(ZarrError, TypeError, ValueError):

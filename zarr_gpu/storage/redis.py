@@ -155,9 +155,13 @@ class RedisStore(Store):
         from redis import exceptions
 
         kind = StoreError
-        if isinstance(cause, exceptions.AuthenticationError | exceptions.AuthorizationError):
-            kind = StorePermissionError
-        elif isinstance(cause, exceptions.NoPermissionError | exceptions.ReadOnlyError):
+        denied = (
+            exceptions.AuthenticationError,
+            exceptions.AuthorizationError,
+            exceptions.NoPermissionError,
+            exceptions.ReadOnlyError,
+        )
+        if isinstance(cause, denied):
             kind = StorePermissionError
         elif isinstance(cause, exceptions.TimeoutError):
             kind = StoreTimeoutError

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
@@ -112,7 +112,7 @@ class SqlStore(Store):
         Further arguments of the driver's ``connect``.
 
     ``put_many`` and ``delete_many`` are one transaction each: all values are stored or none, and
-    readers never see a part.  Files that zarr-python 2's ``SQLiteStore`` wrote are read and written.
+    readers never see a part.  Files of zarr-python 2's ``SQLiteStore`` are read and written.
 
     Raises
     ------
@@ -287,21 +287,16 @@ class SqlStore(Store):
             whole = [i for i, (_, lo, n) in enumerate(spans) if lo == 0 and n == REST]
             parts = [i for i, (_, lo, n) in enumerate(spans) if lo != 0 or n != REST]
             size = self._dialect.spans_per_query
-            blocks = [
-                [spans[i] for i in islice(whole, a, a + size)] for a in range(0, len(whole), size)
-            ]
             found: dict[str, Any] = {}
-            for rows in map_ahead(self._read_whole, blocks, self.concurrency):
+            for rows in map_ahead(self._read_whole, _cut(spans, whole, size), self.concurrency):
                 found.update(rows)
             for i in whole:
                 data = found.get(spans[i][0])
                 values[i] = None if data is None else as_bytes_view(data)
-            blocks = [
-                [spans[i] for i in islice(parts, a, a + size)] for a in range(0, len(parts), size)
-            ]
-            for b, rows in enumerate(map_ahead(self._read_parts, blocks, self.concurrency)):
+            answers = map_ahead(self._read_parts, _cut(spans, parts, size), self.concurrency)
+            for block, rows in enumerate(answers):
                 for i, data in rows:
-                    values[parts[b * size + i]] = as_bytes_view(data)
+                    values[parts[block * size + i]] = as_bytes_view(data)
         return gather(values, memory)
 
     def _read_whole(self, spans: list[Span]) -> list[tuple[str, Any]]:
@@ -466,6 +461,11 @@ class SqlStore(Store):
         return f"SqlStore({self._shown!r}{table})"
 
 
+def _cut(spans: list[Span], rows: list[int], size: int) -> list[list[Span]]:
+    """Some of the spans, in blocks of a size."""
+    return [[spans[i] for i in rows[a : a + size]] for a in range(0, len(rows), size)]
+
+
 def _text(key: Any) -> str:
     return key.decode() if isinstance(key, bytes) else str(key)
 
@@ -510,7 +510,7 @@ def _parse(url: str, username: str | None, password: str | None) -> tuple[URL, t
         raise MissingDependencyError(
             f"{kind.name} needs a driver: pip install 'zarr-gpu[{kind.extra}]'"
         ) from cause
-    except Exception as cause:  # noqa: BLE001  a driver nobody knows
+    except Exception as cause:  # a driver nobody knows
         raise InvalidKeyError(f"the URL of a database cannot be used: {cause}") from cause
     return parsed, kind
 
@@ -559,7 +559,7 @@ def _server_arguments(driver: str, timeout: float) -> dict[str, Any]:
         from psycopg import Cursor
         from psycopg.pq import Format
 
-        class BinaryCursor(Cursor[Any]):
+        class BinaryCursor(Cursor[Any]):  # type: ignore[misc]
             """Values come as they are, not as text of twice their size."""
 
             def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zarr_gpu.storage.base import Store
+    from zarr_gpu.storage.couchdb import CouchStore
     from zarr_gpu.storage.dbm import DbmStore
     from zarr_gpu.storage.fsspec import FsspecStore
     from zarr_gpu.storage.lmdb import LmdbStore
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from zarr_gpu.storage.zip import ZipStore
 
 _PUBLIC = {
+    "CouchStore": "couchdb",
     "DbmStore": "dbm",
     "LmdbStore": "lmdb",
     "MongoStore": "mongodb",
@@ -48,6 +50,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "CouchStore",
     "CountingStore",
     "DbmStore",
     "FaultyStore",

@@ -84,7 +84,7 @@ class LmdbStore(Store):
         transactions survive the death of the process, and a crash of the machine may undo the
         newest one.
 
-    ``put_many`` is one transaction for each 64 MiB.  A batch of reads is one transaction without any
+    ``put_many`` is one transaction for each 64 MiB.  A batch of reads is one transaction without a
     system call: values go from the map straight to the buffer of the caller.
 
     Databases of zarr-python 2's ``LMDBStore`` are read and written.  Keys longer than LMDB allows
@@ -471,22 +471,31 @@ class _Environment:
         """A transaction; an error undoes what it wrote."""
         import lmdb
 
+        readers_full = 0
         while True:
             environment = self._enter()
             try:
-                try:
-                    begun = environment.begin(write=write, buffers=True)
-                except lmdb.ReadersFullError:
-                    environment.reader_check()  # forget those of dead processes
-                    begun = environment.begin(write=write, buffers=True)
-                with begun as transaction:
-                    yield transaction
-                return
-            except lmdb.MapResizedError:  # another process enlarged it
-                pass
-            finally:
+                begun = environment.begin(write=write, buffers=True)
+            except lmdb.ReadersFullError:
+                environment.reader_check()  # forget those of dead processes
                 self._leave()
-            self.resize(0)
+                readers_full += 1
+                if readers_full > 1:
+                    raise
+                continue
+            except lmdb.MapResizedError:  # another process enlarged it
+                self._leave()
+                self.resize(0)
+                continue
+            except BaseException:
+                self._leave()
+                raise
+            break
+        try:
+            with begun as transaction:
+                yield transaction
+        finally:
+            self._leave()
 
     def grow(self) -> None:
         """Double the map."""

@@ -1,7 +1,7 @@
 """Values as documents of MongoDB.
 
-A document is ``{_id: key, n: size, v: bytes}``; a large value is
-``{_id: key, n: size, g: version}`` and, in the collection ``NAME.parts``, documents ``{k: key, g: version, i: number, v: bytes}``.
+A document is ``{_id: key, n: size, v: bytes}``; a large value is ``{_id: key, n: size, g:
+version}`` and documents ``{k: key, g: version, i: number, v: bytes}`` in a collection of parts.
 Documents of metadata have a field ``json`` besides: the same as a subdocument, for queries.
 
 Imports ``errors``, ``extents``, ``storage.base`` and its helpers; ``pymongo`` on first use.
@@ -98,8 +98,10 @@ class MongoStore(Store):
         Makes the client in place of ``pymongo.MongoClient``, which it must be like.
 
     Each value is replaced as a whole; a batch is not one transaction, as MongoDB has these on
-    replica sets only, and a writer that dies may leave parts behind that nobody reads.  Collections of zarr-python 2's ``MongoDBStore``, with documents
-    ``{key, value}``, are recognised and read-only.
+    replica sets only, and a writer that dies may leave parts behind that nobody reads.
+
+    Collections of zarr-python 2's ``MongoDBStore``, with documents ``{key, value}``, are recognised
+    and read-only.
 
     Raises
     ------
@@ -409,11 +411,11 @@ class MongoStore(Store):
             if keys:
                 self._prepare()
             for a in range(0, len(keys), BLOCK_ITEMS):
-                self._delete({"$in": keys[a : a + BLOCK_ITEMS]})
+                self._delete_documents({"$in": keys[a : a + BLOCK_ITEMS]})
         except PyMongoError as cause:
             self._refuse(cause)
 
-    def _delete(self, keys: Document) -> None:
+    def _delete_documents(self, keys: Document) -> None:
         old = self._with_parts(keys)
         self._values.delete_many({"_id": keys})
         self._drop_parts(old)
@@ -428,7 +430,7 @@ class MongoStore(Store):
         limits = {"$gte": lo} if hi is None else {"$gte": lo, "$lt": hi}
         try:
             self._prepare()
-            self._delete(limits)
+            self._delete_documents(limits)
         except PyMongoError as cause:
             self._refuse(cause)
 

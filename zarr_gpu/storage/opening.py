@@ -44,6 +44,8 @@ _MODULES: dict[str, str] = {
     "mysql+pymysql": "sql",
     "mariadb": "sql",
     "mariadb+pymysql": "sql",
+    "couchdb+http": "couchdb",
+    "couchdb+https": "couchdb",
     "dbm": "dbm",
     "lmdb": "lmdb",
     "mongodb": "mongodb",

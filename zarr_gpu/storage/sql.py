@@ -294,8 +294,8 @@ class SqlStore(Store):
                 data = found.get(spans[i][0])
                 values[i] = None if data is None else as_bytes_view(data)
             answers = map_ahead(self._read_parts, _cut(spans, parts, size), self.concurrency)
-            for block, rows in enumerate(answers):
-                for i, data in rows:
+            for block, found_parts in enumerate(answers):
+                for i, data in found_parts:
                     values[parts[block * size + i]] = as_bytes_view(data)
         return gather(values, memory)
 

@@ -124,7 +124,7 @@ def answering() -> Iterator[Callable[..., tuple[CouchStore, list[Any]]]]:
                 self.end_headers()
                 self.wfile.write(answer)
 
-            do_PUT = do_POST = do_GET
+            do_PUT = do_POST = do_GET  # noqa: N815  the class's usage
 
             def log_message(self, *arguments: Any) -> None:
                 pass

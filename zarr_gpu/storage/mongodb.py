@@ -457,7 +457,7 @@ class MongoStore(Store):
         return hash((MongoStore, self._url, self.database, self.collection))
 
     def __repr__(self) -> str:
-        return f"MongoStore({self._shown!r}, collection={self.collection!r})"
+        return f"{type(self).__name__}({self._shown!r}, collection={self.collection!r})"
 
 
 def _document(key: str, value: bytes, version: Any) -> Document:

@@ -297,7 +297,7 @@ def test_failures(
         assert caught.value.key == "x"
         assert repr(store) in str(caught.value)
         assert caught.value.__cause__ is error
-        assert "Timeout:" not in str(caught.value)
+        assert ", Timeout:" not in str(caught.value)
 
 
 def test_no_server() -> None:

@@ -42,24 +42,20 @@ def walk_by_page(page: Page, prefix: str, n: int = 10_000) -> Iterator[str]:
         lo = keys[-1] + _NEXT
 
 
-def children_by_page(page: Page, prefix: str, n: int = 1000) -> Iterator[str]:
-    """Distinct names directly below ``prefix`` in order.
+def children_by_page(page: Page, prefix: str, n: int = 1000) -> set[str]:
+    """Distinct names directly below ``prefix``.
 
     Where a page ends inside a level, the rest of that level is skipped: the number of pages is
     bounded by the number of names, however many keys lie below them.
     """
     lo, hi = bounds(prefix)
     skip = len(lo)
-    last = None
+    names: set[str] = set()
     while True:
         keys = page(lo, hi, n)
-        for key in keys:
-            name = key[skip:].partition("/")[0]
-            if name != last:
-                yield name
-                last = name
+        names.update(key[skip:].partition("/")[0] for key in keys)
         if len(keys) < n:
-            return
+            return names
         end = keys[-1]
-        name = f"{end[:skip]}{last}"
-        lo = name + AFTER_SLASH if end.startswith(f"{name}/") else end + _NEXT
+        level = end[:skip] + end[skip:].partition("/")[0]
+        lo = level + AFTER_SLASH if end.startswith(f"{level}/") else end + _NEXT

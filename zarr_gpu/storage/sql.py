@@ -219,6 +219,8 @@ class SqlStore(Store):
             if self.read_only:
                 raise StoreError(f"{self!r}: there is no such file")
             return False
+        if self._file is not None:
+            _check_file(self._file, repr(self))
 
         def look(connection: Connection) -> bool:
             from sqlalchemy import inspect
@@ -575,6 +577,20 @@ def _server_arguments(driver: str, timeout: float) -> dict[str, Any]:
     if driver.endswith("+pymysql"):
         return {"connect_timeout": whole, "read_timeout": whole, "write_timeout": whole}
     return {}
+
+
+def _check_file(file: str, store: str) -> None:
+    """SQLite itself takes a file of a few bytes for an empty database, and writes over it."""
+    magic = b"SQLite format 3\0"
+    try:
+        with open(file, "rb") as opened:  # noqa: PTH123  as the rest
+            start = opened.read(len(magic))
+    except PermissionError as cause:
+        raise StorePermissionError(f"{store}: {cause.strerror}") from cause
+    except OSError as cause:
+        raise StoreError(f"{store}: {cause.strerror}") from cause
+    if start not in {b"", magic}:
+        raise StoreError(f"{store}: the file is not a database")
 
 
 def _connect_sqlite(

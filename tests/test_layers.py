@@ -22,10 +22,8 @@ LEVELS = [
     (0, r"errors|config|stages"),
     (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
-    (
-        2,
-        r"storage\.(base|atomic|failures|keys|lazy|n5_blocks|ordered|pool|spans|sql_dialects|urls)",
-    ),
+    (2, r"storage\.(base|atomic|failures|keys|pool|spans)"),
+    (2, r"storage\.(batches|lazy|lmdb_environment|n5_blocks|ordered|sql_dialects|sql_engine|urls)"),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),

@@ -24,7 +24,7 @@ from zarr_gpu.storage.opening import open_store
 
 lmdb = pytest.importorskip("lmdb")
 
-from zarr_gpu.storage import lmdb as module
+from zarr_gpu.storage import lmdb_environment as module
 from zarr_gpu.storage.lmdb import LmdbStore
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
 from zarr_gpu.extents import REST
-from zarr_gpu.storage.base import Buffer, Store, as_bytes_view
+from zarr_gpu.storage.base import Buffer, Store
+from zarr_gpu.storage.batches import Item, blocks
 from zarr_gpu.storage.failures import (
     StoreConnectionError,
     StorePermissionError,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CouchStore", "open_url"]
 
-Item = tuple[str, bytes]
 Answer = tuple[int, bytes]
 
 BLOCK_NBYTES = 4 << 20
@@ -278,28 +278,15 @@ class CouchStore(Store):
     def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
         """Store values, up to 4 MiB in one request."""
         self._check_writable()
-        block: dict[str, bytes] = {}
-        nbytes = 0
-        for key, data in items:
-            check_key(key)
-            try:
-                value = data if type(data) is bytes else bytes(as_bytes_view(data))
-            except StoreError as cause:
-                fail("write", key, cause)
-            if block and (nbytes + len(value) > BLOCK_NBYTES or len(block) >= BLOCK_ITEMS):
-                self._put_block(block)
-                block, nbytes = {}, 0
-            block[key] = value
-            nbytes += len(value)
-        if block:
+        for block in blocks(items, nbytes=BLOCK_NBYTES, count=BLOCK_ITEMS):
             self._put_block(block)
 
-    def _put_block(self, block: dict[str, bytes]) -> None:
+    def _put_block(self, items: list[Item]) -> None:
         try:
             self._make()
-            self._change({key: _document(key, value) for key, value in block.items()})
+            self._change({key: _document(key, value) for key, value in items})
         except StoreError as cause:
-            fail("write", next(iter(block)), cause)
+            fail("write", items[0][0], cause)
 
     def _change(self, documents: dict[str, dict[str, Any]]) -> None:
         """Store the documents of keys, each on top of what is there at that moment."""

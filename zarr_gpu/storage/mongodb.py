@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
+from zarr_gpu.storage.base import Buffer, Store, gather
+from zarr_gpu.storage.batches import Item, blocks
 from zarr_gpu.storage.failures import (
     StoreConnectionError,
     StorePermissionError,
@@ -32,7 +33,6 @@ from zarr_gpu.storage.urls import Parsers, natural, options_of, seconds, split_f
 
 __all__ = ["MongoStore", "open_url"]
 
-Item = tuple[str, bytes]
 Document = dict[str, Any]
 
 BLOCK_NBYTES = 8 << 20
@@ -265,8 +265,8 @@ class MongoStore(Store):
                 fail("read", block[0][0], cause)
 
         values: list[memoryview | None] = []
-        blocks = [spans[a : a + READ_KEYS] for a in range(0, len(spans), READ_KEYS)]
-        for answers in map_ahead(ask, blocks, self.concurrency):
+        parts = [spans[a : a + READ_KEYS] for a in range(0, len(spans), READ_KEYS)]
+        for answers in map_ahead(ask, parts, self.concurrency):
             values += [None if data is None else memoryview(data) for data in answers]
         return gather(values, memory)
 
@@ -315,21 +315,8 @@ class MongoStore(Store):
     def put_many(self, items: Iterable[tuple[str, Buffer]]) -> None:
         """Store values, up to 8 MiB in one request."""
         self._check_writable()
-        block: dict[str, bytes] = {}
-        nbytes = 0
-        for key, data in items:
-            check_key(key)
-            try:
-                value = data if type(data) is bytes else bytes(as_bytes_view(data))
-            except StoreError as cause:
-                fail("write", key, cause)
-            if block and (nbytes + len(value) > BLOCK_NBYTES or len(block) >= BLOCK_ITEMS):
-                self._put_block(list(block.items()))
-                block, nbytes = {}, 0
-            block[key] = value
-            nbytes += len(value)
-        if block:
-            self._put_block(list(block.items()))
+        for block in blocks(items, nbytes=BLOCK_NBYTES, count=BLOCK_ITEMS):
+            self._put_block(block)
 
     def _put_block(self, items: list[Item]) -> None:
         try:

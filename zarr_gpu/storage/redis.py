@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
+from zarr_gpu.storage.base import Buffer, Store, gather
+from zarr_gpu.storage.batches import Item, blocks
 from zarr_gpu.storage.failures import (
     StoreConnectionError,
     StorePermissionError,
@@ -29,7 +30,6 @@ from zarr_gpu.storage.urls import Parsers, natural, options_of, seconds, split_f
 
 __all__ = ["RedisStore", "open_url"]
 
-Item = tuple[str, bytes]
 
 BLOCK_NBYTES = 8 << 20
 BLOCK_ITEMS = 1000
@@ -213,7 +213,7 @@ class RedisStore(Store):
         for i, (_, lo, n) in enumerate(spans):
             kind = "none" if n == 0 else "whole" if lo == 0 and n == REST else "part"
             groups[kind].append(i)
-        blocks = [
+        parts = [
             (kind, rows[a : a + 64])
             for kind, rows in groups.items()
             for a in range(0, len(rows), 64)
@@ -221,21 +221,19 @@ class RedisStore(Store):
 
         def ask(block: tuple[str, list[int]]) -> list[bytes | None]:
             kind, rows = block
-            part = [spans[i] for i in rows]
+            some = [spans[i] for i in rows]
             try:
                 if kind == "whole":
-                    return self._whole(part)
+                    return self._whole(some)
                 if kind == "part":
-                    return self._parts(part)
-                there = self._ask(*(("EXISTS", self._name(key)) for key, _, _ in part))
+                    return self._parts(some)
+                there = self._ask(*(("EXISTS", self._name(key)) for key, _, _ in some))
             except StoreError as cause:
-                fail("read", part[0][0], cause)
+                fail("read", some[0][0], cause)
             return [b"" if n else None for n in there]
 
         values: list[memoryview | None] = [None] * len(spans)
-        for (_, rows), answers in zip(
-            blocks, map_ahead(ask, blocks, self.concurrency), strict=True
-        ):
+        for (_, rows), answers in zip(parts, map_ahead(ask, parts, self.concurrency), strict=True):
             for i, data in zip(rows, answers, strict=True):
                 values[i] = None if data is None else memoryview(data)
         return gather(values, memory)
@@ -315,21 +313,21 @@ class RedisStore(Store):
         Two blocks of 8 MiB (or one value, if larger) are in memory at a time.
         """
         self._check_writable()
-        blocks = self._blocks(items)
-        first = next(blocks, None)
+        drawn = blocks(items, nbytes=BLOCK_NBYTES, count=BLOCK_ITEMS, check=_check_size)
+        first = next(drawn, None)
         if first is None:
             return
         now = first
         try:
             self._make_index()
-            second = next(blocks, None)
+            second = next(drawn, None)
             if second is None:
                 self._ask(*self._set(first), atomic=True)
                 return
             staged: list[tuple[bytes, str]] = []
             token = os.urandom(12).hex()
             try:
-                for now in chain([first, second], blocks):
+                for now in chain([first, second], drawn):
                     self._stage(now, token, staged)
                 self._publish(staged)
             except BaseException:
@@ -337,24 +335,6 @@ class RedisStore(Store):
                 raise
         except StoreError as cause:
             fail("write", now[0][0], cause)
-
-    def _blocks(self, items: Iterable[tuple[str, Buffer]]) -> Iterator[list[Item]]:
-        block: dict[str, bytes] = {}
-        nbytes = 0
-        for key, data in items:
-            check_key(key)
-            try:
-                value = data if type(data) is bytes else bytes(as_bytes_view(data))
-            except StoreError as cause:
-                fail("write", key, cause)
-            _check_size(key, len(value))
-            if block and (nbytes + len(value) > BLOCK_NBYTES or len(block) >= BLOCK_ITEMS):
-                yield list(block.items())
-                block, nbytes = {}, 0
-            block[key] = value
-            nbytes += len(value)
-        if block:
-            yield list(block.items())
 
     def _set(self, items: list[Item]) -> list[tuple[Any, ...]]:
         keys = [key for key, _ in items]

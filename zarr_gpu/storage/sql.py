@@ -1,7 +1,7 @@
 """Values as rows of a table: SQLite, PostgreSQL, MariaDB and MySQL, through SQLAlchemy.
 
-Imports ``errors``, ``extents``, ``storage.base`` and its helpers, ``storage.sql_dialects``;
-``sqlalchemy`` and the drivers on first use.
+Imports ``errors``, ``extents``, ``storage.base`` and its helpers, ``storage.sql_dialects`` and
+``storage.sql_engine``; ``sqlalchemy`` on first use.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
+from zarr_gpu.errors import InvalidKeyError, StoreError
 from zarr_gpu.extents import REST, Memory
 from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
-from zarr_gpu.storage.failures import (
-    StoreConnectionError,
-    StorePermissionError,
-    StoreTimeoutError,
-    fail,
-)
+from zarr_gpu.storage.batches import Item, blocks
+from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.lazy import OnePerProcess
 from zarr_gpu.storage.ordered import bounds, children_by_page, walk_by_page
 from zarr_gpu.storage.pool import map_ahead
 from zarr_gpu.storage.spans import Span
-from zarr_gpu.storage.sql_dialects import DIALECTS, Dialect
+from zarr_gpu.storage.sql_dialects import Dialect
+from zarr_gpu.storage.sql_engine import (
+    check_file,
+    dispose,
+    make_engine,
+    parse,
+    passing,
+    translate,
+)
 from zarr_gpu.storage.urls import (
     Parsers,
     flag,
@@ -41,12 +45,11 @@ from zarr_gpu.storage.urls import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import Connection, Engine
 
 __all__ = ["SqlStore", "open_url"]
 
 T = TypeVar("T")
-Item = tuple[str, bytes]
 
 BLOCK_NBYTES = 8 << 20
 BLOCK_ITEMS = 1000
@@ -148,7 +151,7 @@ class SqlStore(Store):
             raise InvalidKeyError(
                 f"a table's name is letters, digits and underscores, not {table!r:.80}"
             )
-        parsed, kind = _parse(url, username, password)
+        parsed, kind = parse(url, username, password)
         self.table = table
         self.read_only = read_only
         self.timeout = timeout
@@ -166,7 +169,7 @@ class SqlStore(Store):
         self._limit: int | None = None
         settings = (self._url, self._file, self.read_only, self.timeout, self.durable)
         self._engine: OnePerProcess[Engine] = OnePerProcess(
-            partial(_make_engine, *settings, self.concurrency, self._connect_args), _dispose
+            partial(make_engine, *settings, self.concurrency, self._connect_args), dispose
         )
 
     # ---- connections and transactions ----------------------------------------------------------
@@ -194,11 +197,11 @@ class SqlStore(Store):
                 with self._engine.get().connect() as connection:
                     return work(connection)
             except DBAPIError as cause:
-                if attempt + 1 == tries or not _passing(cause):
-                    raise _translate(self, cause) from cause
+                if attempt + 1 == tries or not passing(cause):
+                    raise translate(self, cause) from cause
                 time.sleep(0.01 * 4**attempt)
             except SQLAlchemyError as cause:
-                raise _translate(self, cause) from cause
+                raise translate(self, cause) from cause
         raise AssertionError("unreachable")
 
     def _change(self, work: Callable[[Connection], T], *, again: bool = True) -> T:
@@ -220,7 +223,7 @@ class SqlStore(Store):
                 raise StoreError(f"{self!r}: there is no such file")
             return False
         if self._file is not None:
-            _check_file(self._file, repr(self))
+            check_file(self._file, repr(self))
 
         def look(connection: Connection) -> bool:
             from sqlalchemy import inspect
@@ -337,12 +340,12 @@ class SqlStore(Store):
         Two blocks of 8 MiB (or one value, if larger) are in memory at a time.
         """
         self._check_writable()
-        blocks = self._blocks(items)
-        first = next(blocks, None)
+        drawn = blocks(items, nbytes=BLOCK_NBYTES, count=BLOCK_ITEMS, check=self._check_limit)
+        first = next(drawn, None)
         if first is None:
             return
-        second = next(blocks, None)
-        rest = blocks if second is None else chain([second], blocks)
+        second = next(drawn, None)
+        rest = drawn if second is None else chain([second], drawn)
         now = first
 
         def write(connection: Connection) -> None:
@@ -358,37 +361,19 @@ class SqlStore(Store):
                 cause.message += f" (one of {len(now)} values of a transaction; none is stored)"
             fail("write", now[0][0], cause)
 
-    def _blocks(self, items: Iterable[tuple[str, Buffer]]) -> Iterator[list[Item]]:
-        block: dict[str, bytes] = {}
-        nbytes = 0
-        for key, data in items:
-            check_key(key)
-            try:
-                value = data if type(data) is bytes else bytes(as_bytes_view(data))
-            except StoreError as cause:
-                fail("write", key, cause)
-            self._check_limit(key, value)
-            if block and (nbytes + len(value) > BLOCK_NBYTES or len(block) >= BLOCK_ITEMS):
-                yield list(block.items())
-                block, nbytes = {}, 0
-            block[key] = value
-            nbytes += len(value)
-        if block:
-            yield list(block.items())
-
-    def _check_limit(self, key: str, value: bytes) -> None:
+    def _check_limit(self, key: str, nbytes: int) -> None:
         """Beyond its limit a server closes the connection without a word."""
         query = self._dialect.limit
-        if query is None or 2 * len(value) < 1 << 20:
+        if query is None or 2 * nbytes < 1 << 20:
             return
         if self._limit is None:
             self._limit = int(self._rows((query, ()))[0][0])
-        if len(value) > self._limit - 1024:
+        if nbytes > self._limit - 1024:
             raise StoreError(
                 f"{self!r} takes values of {self._limit - 1024} bytes at most: raise "
                 "max_allowed_packet of the server, or make chunks or shards smaller",
                 key=key,
-                actual=len(value),
+                actual=nbytes,
             )
 
     def _upsert(self, connection: Connection, items: list[Item]) -> None:
@@ -405,7 +390,7 @@ class SqlStore(Store):
 
     def write(self, key: str, data: memoryview) -> None:
         value = bytes(data)
-        self._check_limit(key, value)
+        self._check_limit(key, len(value))
         self._change(lambda connection: self._upsert(connection, [(key, value)]))
 
     def delete_many(self, keys: Iterable[str]) -> None:
@@ -470,201 +455,3 @@ def _cut(spans: list[Span], rows: list[int], size: int) -> list[list[Span]]:
 
 def _text(key: Any) -> str:
     return key.decode() if isinstance(key, bytes) else str(key)
-
-
-def _dispose(engine: Engine) -> None:
-    engine.dispose()
-
-
-def _parse(url: str, username: str | None, password: str | None) -> tuple[URL, type[Dialect]]:
-    """The URL with its driver, and what kind of database it names."""
-    try:
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
-    except ImportError as cause:
-        raise MissingDependencyError(
-            "SQL databases need SQLAlchemy: pip install 'zarr-gpu[sql]'"
-        ) from cause
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as cause:
-        raise InvalidKeyError(f"the URL of a database cannot be read: {cause}") from cause
-    backend, _, driver = parsed.drivername.partition("+")
-    kind = DIALECTS.get(backend)
-    if kind is None:
-        raise InvalidKeyError(f"{backend}:// is no database known here: {', '.join(DIALECTS)} are")
-    if kind is Dialect:
-        if not parsed.database or parsed.database == ":memory:" or parsed.host:
-            raise InvalidKeyError(
-                "an SQLite store is a file: sqlite:///relative.db or sqlite:////absolute.db"
-            )
-        path = os.path.abspath(parsed.database)  # noqa: PTH100
-        parsed = parsed.set(database=path)
-    if not driver:
-        parsed = parsed.set(drivername=kind.driver)
-    if username is not None:
-        parsed = parsed.set(username=username)
-    if password is not None:
-        parsed = parsed.set(password=password)
-    try:
-        parsed.get_dialect().import_dbapi()
-    except ImportError as cause:
-        raise MissingDependencyError(
-            f"{kind.name} needs a driver: pip install 'zarr-gpu[{kind.extra}]'"
-        ) from cause
-    except Exception as cause:  # a driver nobody knows
-        raise InvalidKeyError(f"the URL of a database cannot be used: {cause}") from cause
-    return parsed, kind
-
-
-def _make_engine(
-    url: str,
-    file: str | None,
-    read_only: bool,
-    timeout: float,
-    durable: bool,
-    concurrency: int,
-    connect_args: dict[str, Any],
-) -> Engine:
-    from sqlalchemy import create_engine, make_url
-    from sqlalchemy.pool import QueuePool
-
-    parsed = make_url(url)
-    arguments: dict[str, Any] = {}
-    if file is not None:
-        arguments["creator"] = partial(
-            _connect_sqlite, file, read_only, timeout, durable, connect_args
-        )
-    else:
-        arguments["connect_args"] = {
-            **_server_arguments(parsed.drivername, timeout),
-            **connect_args,
-        }
-    return create_engine(
-        parsed,
-        poolclass=QueuePool,
-        pool_size=concurrency + 2,
-        max_overflow=16,
-        pool_timeout=timeout,
-        pool_recycle=1800,
-        # Transactions are begun by name, so that plain reads take one round trip.
-        isolation_level="AUTOCOMMIT",
-        skip_autocommit_rollback=True,
-        hide_parameters=True,
-        **arguments,
-    )
-
-
-def _server_arguments(driver: str, timeout: float) -> dict[str, Any]:
-    whole = max(int(timeout), 1)
-    if driver.endswith("+psycopg"):
-        from psycopg import Cursor
-        from psycopg.pq import Format
-
-        class BinaryCursor(Cursor[Any]):  # type: ignore[misc]
-            """Values come as they are, not as text of twice their size."""
-
-            def __init__(self, *args: Any, **kwargs: Any) -> None:
-                super().__init__(*args, **kwargs)
-                self.format = Format.BINARY
-
-        return {
-            "connect_timeout": whole,
-            "cursor_factory": BinaryCursor,
-            "options": f"-c statement_timeout={whole}s -c lock_timeout={whole}s",
-            "tcp_user_timeout": whole * 1000,
-        }
-    if driver.endswith("+pymysql"):
-        return {"connect_timeout": whole, "read_timeout": whole, "write_timeout": whole}
-    return {}
-
-
-def _check_file(file: str, store: str) -> None:
-    """SQLite itself takes a file of a few bytes for an empty database, and writes over it."""
-    magic = b"SQLite format 3\0"
-    try:
-        with open(file, "rb") as opened:  # noqa: PTH123  as the rest
-            start = opened.read(len(magic))
-    except PermissionError as cause:
-        raise StorePermissionError(f"{store}: {cause.strerror}") from cause
-    except OSError as cause:
-        raise StoreError(f"{store}: {cause.strerror}") from cause
-    if start not in {b"", magic}:
-        raise StoreError(f"{store}: the file is not a database")
-
-
-def _connect_sqlite(
-    file: str, read_only: bool, timeout: float, durable: bool, connect_args: dict[str, Any]
-) -> Any:
-    import sqlite3
-    from urllib.parse import quote
-
-    mode = "mode=ro" if read_only else "mode=rw"
-    folder = os.path.dirname(file)  # noqa: PTH120
-    if read_only and not os.access(folder, os.W_OK) and not os.path.exists(f"{file}-wal"):  # noqa: PTH110
-        mode += "&immutable=1"  # SQLite would want to put a file beside it
-    connection = sqlite3.connect(
-        f"file:{quote(file)}?{mode}",
-        uri=True,
-        **{"timeout": timeout, "check_same_thread": False, "isolation_level": None, **connect_args},
-    )
-    try:
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        (journal,) = connection.execute("PRAGMA journal_mode").fetchone()
-        if journal != "wal":
-            # Else a large transaction would lock out readers before its end, its own thread's too.
-            connection.execute("PRAGMA cache_spill = OFF")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _codes(cause: Any) -> tuple[str | None, Any]:
-    """PostgreSQL's code, and the number of MariaDB."""
-    original = getattr(cause, "orig", None)
-    args = getattr(original, "args", ())
-    number = args[0] if args and isinstance(args[0], int) else None
-    return getattr(original, "sqlstate", None), number
-
-
-def _passing(cause: Any) -> bool:
-    """Whether the same may succeed when tried again: after a lost connection or a deadlock."""
-    state, number = _codes(cause)
-    return bool(cause.connection_invalidated) or state in {"40001", "40P01"} or number == 1213
-
-
-def _translate(store: SqlStore, cause: Any) -> StoreError:
-    """The error of the driver as one of ours, without the statement and its parameters."""
-    from sqlalchemy.exc import TimeoutError as PoolTimeout
-
-    original = getattr(cause, "orig", None) or cause
-    text = " ".join(str(original).split())
-    lower = text.lower()
-    state, number = _codes(cause)
-    kind = StoreError
-    if (
-        isinstance(cause, PoolTimeout)
-        or state in {"57014", "55P03"}
-        or number == 1205
-        or "timed out" in lower
-        or "timeout expired" in lower
-        or "database is locked" in lower
-    ):
-        kind = StoreTimeoutError
-    elif (
-        (state or "").startswith("28")
-        or state == "42501"
-        or number in {1044, 1045, 1142, 1227, 1698}
-        or "authentication failed" in lower
-        or "no password supplied" in lower
-        or "readonly database" in lower
-    ):
-        kind = StorePermissionError
-    elif getattr(cause, "connection_invalidated", False) or (
-        number in {2002, 2003, 2006, 2013}
-        or (state or "").startswith("08")
-        or "connection" in lower
-    ):
-        kind = StoreConnectionError
-    return kind(f"{store!r}: {text}")

@@ -65,8 +65,11 @@ def running(
     """Run a server until the end of the block; yields a folder of its own, removed afterwards.
 
     ``ready``: whether it answers; by default whether something listens on ``port``.
+    ``user``: who runs it and owns the folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="zarr_gpu-server-"))
+    if user is not None:
+        shutil.chown(folder, user)
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(

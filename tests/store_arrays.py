@@ -32,6 +32,9 @@ def ramp(*shape: int, dtype: Any = "int32") -> npt.NDArray[Any]:
 class StoreArraySuite:
     """Inherit and supply ``store``."""
 
+    many_chunks = 1000
+    """How many chunks the test of a large read writes."""
+
     def readable(self, store: Store) -> Store:
         """The store through which to read what was written to ``store``; itself by default."""
         return store
@@ -162,14 +165,15 @@ class StoreArraySuite:
         assert np.array_equal(opened[:, -5:], values[:, -5:])
 
     def test_many_chunks_in_one_read(self, store: Store) -> None:
-        values = ramp(1000, 3)
-        array = zarr_gpu.create_array(store, name="x", shape=(1000, 3), chunks=(1, 3), dtype="i4")
+        n = self.many_chunks
+        values = ramp(n, 3)
+        array = zarr_gpu.create_array(store, name="x", shape=(n, 3), chunks=(1, 3), dtype="i4")
         array[...] = values
         counting = CountingStore(self.readable(store))
         opened = zarr_gpu.open_array(counting, path="x", mode="r")
         counting.reset()
         assert np.array_equal(opened[...], values)
-        assert sorted(counting.keys_read) == sorted(f"x/c/{i}/0" for i in range(1000))
+        assert sorted(counting.keys_read) == sorted(f"x/c/{i}/0" for i in range(n))
         assert counting.count("size") == counting.count("list") == 0
 
     # ---- shards --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,83 @@ def test_codec_text() -> None:
         "configuration": {"chunk_shape": [2, 4], "codecs": ["bytes", inner]},
     }
     assert cli.codec_text(codec) == "sharding_indexed(chunks=2 x 4, codecs=[bytes, zstd(level=3)])"
+
+
+def copied(group: Path | str, target: str, capsys: Captured, *options: str) -> tuple[int, str, str]:
+    code = cli.main(["copy", str(group), target, *options])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_copying_through_many_stores(group: Path, tmp_path: Path, capsys: Captured) -> None:
+    stores = [str(group), str(tmp_path / "a.zip"), f"file://{tmp_path}/b", str(tmp_path / "c")]
+    files = {p.relative_to(group): p.read_bytes() for p in group.rglob("*") if p.is_file()}
+    for source, target in pairwise(stores):
+        code, out, err = copied(source, target, capsys)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"copied {len(files)} keys, ")
+    last = tmp_path / "c"
+    assert {p.relative_to(last): p.read_bytes() for p in last.rglob("*") if p.is_file()} == files
+
+
+def test_copying_into_a_database_and_a_path_in_it(
+    group: Path, tmp_path: Path, capsys: Captured
+) -> None:
+    pytest.importorskip("sqlalchemy")
+    url = f"sqlite:///{tmp_path}/a.db"
+    assert copied(group, f"{url}#p/q", capsys)[0] == 0
+    opened = zarr_gpu.open_group(url, path="p/q", mode="r")
+    assert opened.attrs["a"] == 1
+    assert sorted(opened) == ["b", "sub"]
+    assert copied(f"{url}#p/q/sub", str(tmp_path / "sub"), capsys)[0] == 0
+    assert sorted(zarr_gpu.open_group(str(tmp_path / "sub"), mode="r")) == ["deep"]
+
+
+def test_copying_over_what_is_there(group: Path, tmp_path: Path, capsys: Captured) -> None:
+    target = tmp_path / "t"
+    assert copied(group, str(target), capsys)[0] == 0
+    changed = target / "zarr.json"
+    changed.write_bytes(b"changed")
+    code, out, err = copied(group, str(target), capsys)
+    assert (code, out) == (1, "")
+    assert "--force" in err
+    assert "exists" in err
+    assert changed.read_bytes() == b"changed"
+    code, out, err = copied(group, str(target), capsys, "--skip")
+    assert (code, err) == (0, "")
+    assert re.match(r"copied 0 keys, 0 B, \d kept", out)
+    assert changed.read_bytes() == b"changed"
+    code, out, err = copied(group, str(target), capsys, "--force", "--dry-run")
+    assert (code, err) == (0, "")
+    assert out.startswith("would copy")
+    assert changed.read_bytes() == b"changed"
+    assert copied(group, str(target), capsys, "--force")[0] == 0
+    assert changed.read_bytes() == (group / "zarr.json").read_bytes()
+    assert copied(group, str(target), capsys, "--force", "--skip")[0] == 2
+
+
+def test_copies_that_fail(group: Path, tmp_path: Path, capsys: Captured) -> None:
+    for source, target, message in (
+        (tmp_path / "none", "t", "nothing to copy"),
+        (group, "nothing://t", "nothing"),
+        (group, "sqlite://", "SQLite store is a file"),
+        (group, str(group / "zarr.json"), "zarr.json"),
+        (tmp_path / "none.zip", "t", "none.zip"),
+    ):
+        target = str(tmp_path / "t") if target == "t" else target
+        code, out, err = copied(source, target, capsys)
+        assert (code, out) == (1, "")
+        assert err.startswith("zarr-gpu: error: ")
+        assert err.count("\n") == 1
+        assert message in err
+    assert not (tmp_path / "t").exists()
+    assert cli.main(["copy", str(group)]) == 2
+
+
+def test_a_copy_tells_how_far_it_is(group: Path) -> None:
+    seen = []
+    zarr_gpu.copy_store(str(group), {}, progress=lambda *numbers: seen.append(numbers))
+    total = sum(1 for path in group.rglob("*") if path.is_file())
+    assert [done for done, _, _ in seen] == [*range(1, total + 1), total]
+    assert {of for _, of, _ in seen} == {total}
+    assert seen[-1][2] == sum(path.stat().st_size for path in group.rglob("*") if path.is_file())

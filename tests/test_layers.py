@@ -25,6 +25,7 @@ LEVELS = [
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|attempts|cloud_options|failures|keys|obstore_library|pool|spans)"),
     (2, r"storage\.reference_[a-z]+"),
+    (2, r"storage\.(batches|lazy|lmdb_environment|n5_blocks|ordered|sql_dialects|sql_engine|urls)"),
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening|reference))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),

@@ -41,7 +41,7 @@ from zarr_gpu.array import Array
 from zarr_gpu.consolidation import consolidate
 from zarr_gpu.errors import MetadataError
 from zarr_gpu.group import Group, make_group
-from zarr_gpu.hierarchy import Counts, Log, copy_keys, copy_members, copy_node
+from zarr_gpu.hierarchy import Counts, Log, Progress, copy_keys, copy_members, copy_node
 from zarr_gpu.storage.opening import StoreLike
 from zarr_gpu.trees import Tree
 
@@ -352,6 +352,7 @@ def copy_store(
     if_exists: str = "raise",
     dry_run: bool = False,
     log: Log = None,
+    progress: Progress = None,
 ) -> Counts:
     """Copy keys and their bytes from store to store, whatever they hold.
 
@@ -368,6 +369,8 @@ def copy_store(
         Count and tell, but write nothing.
     log
         A function, a stream or a file name: told of each key.
+    progress
+        A function of the keys done, the keys in all and the bytes copied.
 
     Returns
     -------
@@ -401,6 +404,7 @@ def copy_store(
         if_exists=if_exists,
         dry_run=dry_run,
         log=log,
+        progress=progress,
     )
 
 

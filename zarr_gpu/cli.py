@@ -1,4 +1,4 @@
-"""The command line: ``zarr-gpu info``, ``tree`` and ``demo``.
+"""The command line: ``zarr-gpu info``, ``tree``, ``copy`` and ``demo``.
 
 Needs the extra ``cli`` (typer, rich, Pillow), imported in the functions that need them, so that
 their absence becomes a message rather than a traceback.  Errors of ``zarr_gpu`` are one line on
@@ -20,7 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import zarr_gpu
 from zarr_gpu import demo as demos
-from zarr_gpu.errors import MissingDependencyError, ZarrError
+from zarr_gpu.errors import (
+    ContainsNodeError,
+    MissingDependencyError,
+    NodeNotFoundError,
+    ZarrError,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -78,7 +83,7 @@ def make_app() -> Typer:
 
     app = typer.Typer(
         name="zarr-gpu",
-        help="Look at Zarr arrays and groups, and see how quickly they are read here.",
+        help="Look at Zarr arrays and groups, copy them, and see how quickly they are read here.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -123,6 +128,20 @@ def make_app() -> Typer:
         console().print(draw_tree(zarr_gpu.open(path, mode="r"), path, level))
 
     @app.command()
+    def copy(
+        source: str = typer.Argument(metavar="SRC", help="A folder, a zip file or a URL."),
+        target: str = typer.Argument(metavar="DST", help="The same; made if need be."),
+        force: bool = typer.Option(False, "--force", help="Replace keys that are there."),
+        skip: bool = typer.Option(False, "--skip", help="Keep keys that are there: go on."),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Write nothing, only count."),
+    ) -> None:
+        """Copy all keys from one store to another as they are stored, of whatever kinds."""
+        if force and skip:
+            raise typer.BadParameter("--force and --skip exclude each other")
+        if_exists = "replace" if force else "skip" if skip else "raise"
+        print(copy_stores(source, target, if_exists=if_exists, dry_run=dry_run))
+
+    @app.command()
     def demo(
         path: str | None = typer.Argument(
             None, help="Array or group to read; default: a made volume."
@@ -165,6 +184,45 @@ def make_app() -> Typer:
 
     del rich  # imported to know that it is there
     return app
+
+
+def copy_stores(source: str, target: str, *, if_exists: str, dry_run: bool) -> str:
+    """Copy with a progress bar, and say what was copied."""
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    screen = console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), Remaining())
+    of, of_path = zarr_gpu.storage.open_store(source, mode="r")
+    with of:
+        if next(of.list_prefix(of_path), None) is None:
+            raise NodeNotFoundError(f"there is nothing to copy at {source!r}")
+        to, to_path = zarr_gpu.storage.open_store(target, mode="a")
+        with to, Progress(*columns, console=screen, disable=not screen.is_terminal) as bar:
+            task = bar.add_task("copying", total=None)
+
+            def progress(done: int, total: int, nbytes: int) -> None:
+                text = f"{done:,} of {total:,} keys, {human(nbytes)}"
+                bar.update(task, description=text, completed=done, total=total)
+
+            try:
+                copied, skipped, nbytes = zarr_gpu.copy_store(
+                    of,
+                    to,
+                    of_path,
+                    to_path,
+                    if_exists=if_exists,
+                    dry_run=dry_run,
+                    progress=progress,
+                )
+            except ContainsNodeError as cause:
+                raise ContainsNodeError(
+                    f"{cause.key!r} exists in {target!r}: --force replaces what is there, "
+                    "--skip keeps it",
+                    key=cause.key,
+                ) from cause
+    kept = f", {skipped:,} kept" if skipped else ""
+    return f"{'would copy' if dry_run else 'copied'} {copied:,} keys, {human(nbytes)}{kept}"
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -29,12 +29,18 @@ from zarr_gpu.nodes import DOCUMENTS, join
 from zarr_gpu.older_arguments import translate_arguments
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.memory import MemoryStore
+from zarr_gpu.storage.pool import map_ahead
 from zarr_gpu.storage.wrappers import ReadOnlyStore
 
 __all__ = ["copy_keys", "copy_members", "copy_node"]
 
 Log = str | Callable[[str], object] | TextIO | None
 Counts = tuple[int, int, int]
+Progress = Callable[[int, int, int], object] | None
+
+COPY_NBYTES = 16 << 20
+COPY_KEYS = 500
+"""How much of a copy between stores is written at once."""
 
 _IF_EXISTS = ("raise", "replace", "skip", "skip_initialized")
 
@@ -308,6 +314,7 @@ def copy_keys(
     if_exists: str = "raise",
     dry_run: bool = False,
     log: Log = None,
+    progress: Progress = None,
 ) -> Counts:
     """Copy keys between stores; see :func:`zarr_gpu.copy_store`."""
     _check_if_exists(if_exists, _IF_EXISTS[:3])
@@ -325,27 +332,61 @@ def copy_keys(
     ]
     # A document makes what lies beside it a node, so documents come last.
     wanted.sort(key=lambda key: key.rpartition("/")[2] in DOCUMENTS)
+    there = _there(dest, dest_path, [new_start + key for key in wanted])
+    if if_exists == "raise" and there:
+        first = min(there)
+        raise ContainsNodeError(f"{first!r} exists; see if_exists", key=first)
     copied = skipped = nbytes = 0
+
     with _Log(log, dry_run=dry_run) as tell:
-        if if_exists == "raise":
-            for key in wanted:
-                if dest.exists(new_start + key):
-                    raise ContainsNodeError(f"{new_start + key!r} exists; see if_exists", key=key)
-        for key in wanted:
-            if if_exists == "skip" and dest.exists(new_start + key):
-                skipped += 1
-                tell(f"skip {new_start + key}")
-                continue
-            value = source.get(start + key)
-            if value is None:
-                continue  # deleted meanwhile
-            copied += 1
-            nbytes += len(value)
-            tell(f"copy {new_start + key}")
+
+        def values() -> Iterator[tuple[str, bytes]]:
+            nonlocal copied, skipped, nbytes
+            new = [key for key in wanted if if_exists != "skip" or new_start + key not in there]
+            skipped = len(wanted) - len(new)
+            for key in sorted(there if if_exists == "skip" else ()):
+                tell(f"skip {key}")
+            done = skipped
+            read = map_ahead(lambda key: source.get(start + key), new, source.concurrency)
+            for key, value in zip(new, read, strict=True):
+                done += 1
+                if value is None:
+                    continue  # deleted meanwhile
+                tell(f"copy {new_start + key}")
+                yield new_start + key, value
+                copied += 1
+                nbytes += len(value)
+                if progress is not None:
+                    progress(done, len(wanted), nbytes)
+
+        for block in _blocks(values()):
             if not dry_run:
-                dest.put(new_start + key, value)
+                dest.put_many(block)
+        if progress is not None:
+            progress(len(wanted), len(wanted), nbytes)
         tell(f"done: {copied} copied, {skipped} skipped, {nbytes} bytes")
     return copied, skipped, nbytes
+
+
+def _there(store: Store, prefix: str, keys: list[str]) -> set[str]:
+    """Those of ``keys``, all below ``prefix``, that the store holds."""
+    if store.supports_listing and len(keys) > 1:
+        return set(keys).intersection(store.list_prefix(prefix))
+    return {key for key in keys if store.exists(key)}
+
+
+def _blocks(items: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    """Some values at a time: what is one batch, in a store one transaction, stays short."""
+    block: list[tuple[str, bytes]] = []
+    nbytes = 0
+    for key, value in items:
+        block.append((key, value))
+        nbytes += len(value)
+        if nbytes >= COPY_NBYTES or len(block) >= COPY_KEYS:
+            yield block
+            block, nbytes = [], 0
+    if block:
+        yield block
 
 
 def _patterns(given: str | Iterable[str]) -> list[re.Pattern[str]]:

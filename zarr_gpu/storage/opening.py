@@ -37,7 +37,26 @@ _MODULES: dict[str, str] = {
     **dict.fromkeys(_CLOUD, "obstore"),
     **dict.fromkeys(("http", "https"), "http"),
     "reference": "reference",
+    "sqlite": "sql",
+    "postgresql": "sql",
+    "postgres": "sql",
+    "postgresql+psycopg": "sql",
+    "mysql": "sql",
+    "mysql+pymysql": "sql",
+    "mariadb": "sql",
+    "mariadb+pymysql": "sql",
+    "couchdb+http": "couchdb",
+    "couchdb+https": "couchdb",
+    "dbm": "dbm",
+    "lmdb": "lmdb",
+    "mongodb": "mongodb",
+    "mongodb+srv": "mongodb",
+    "redis": "redis",
+    "rediss": "redis",
 }
+
+# Schemes that stand before another, as in n5+file:///...: that store, seen in another way.
+_VIEWS = {"n5": ("n5", "N5Store"), "nested": ("nested", "NestedStore")}
 
 # Packages whose stores are taken as they are, by the first part of the name of their module.
 _PACKAGES = {"obstore": "obstore", "zarr": "zarr_python"}
@@ -163,6 +182,10 @@ def _open_path(path: str, mode: str | None, refuse: bool) -> Store:
         raise InvalidKeyError("an empty path; write '.' for the working directory")
     if path.lower().endswith((".zip", ".ozx")) and not os.path.isdir(path):  # noqa: PTH112
         return _open_zip(path, mode, refuse)
+    if path.lower().endswith(".n5"):
+        from zarr_gpu.storage.n5 import N5Store
+
+        return N5Store(LocalStore(path, read_only=True))
     return LocalStore(path, read_only=refuse)
 
 
@@ -184,6 +207,12 @@ def _open_url(
         return _open_zip_url(url, mode, refuse, options)
     scheme = match.group(1).lower() if match and "::" not in url else ""
     rest = url[match.end() :] if match else ""
+    view, plus, _ = scheme.partition("+")
+    if plus and view in _VIEWS:
+        store, path = _open_url(url[len(view) + 1 :], "r", True, options)
+        module, name = _VIEWS[view]
+        kind: Any = getattr(import_module(f"zarr_gpu.storage.{module}"), name)
+        return (store if type(store) is kind else kind(store)), path
     opener = _openers.get(scheme)
     if opener is None and scheme in _FSSPEC_TOO:
         return _open_remote(url, scheme, refuse, options), ""

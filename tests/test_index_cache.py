@@ -57,3 +57,9 @@ def test_a_cache_that_is_full_starts_anew() -> None:
     assert cache.get("c", 1) is parsed
     cache.put("d", 1, (np.zeros(400, np.int64),) * 2)
     assert cache.get("d", 1) is None
+
+
+def test_nothing_of_a_shard_is_nothing() -> None:
+    array = zarr_gpu.create_array({}, shape=(8, 8), shards=(8, 8), chunks=(2, 2), dtype="u1")
+    assert array[0:0, 3].shape == (0,)
+    assert array.explain((slice(0, 0), 3)).chunks == 0

@@ -133,6 +133,8 @@ def located_batches(
     layout: Layout, store: IndexSource, plan: Plan
 ) -> Iterator[tuple[Batch, ByteRequest]]:
     """Batches of a plan with the byte ranges of their rows."""
+    if not plan.nchunks:
+        return
     locator = Locator(layout, store)
     if not layout.levels:
         for batch in plan.batches(BATCH_ROWS):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, ask, at_once, blob, fetch, in_child, parts
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
@@ -21,7 +22,7 @@ from zarr_gpu.storage.memory import MemoryStore
 from zarr_gpu.storage.wrappers import CountingStore, FaultyStore
 
 
-class TestCacheInMemory(StoreSuite):
+class TestCacheInMemory(StoreSuite, StoreArraySuite):
     title = "cache in memory, of memory"
     shared = many_writers = durable = False
 
@@ -30,7 +31,7 @@ class TestCacheInMemory(StoreSuite):
         return CacheStore(MemoryStore(), 50_000, cache_missing=True)
 
 
-class TestCacheInFolder(StoreSuite):
+class TestCacheInFolder(StoreSuite, StoreArraySuite):
     title = "cache in a folder, of local files"
     many_writers = False  # what another process writes is not noticed
     many_keys = 1_000

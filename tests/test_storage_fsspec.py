@@ -12,6 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 from fsspec.asyn import AsyncFileSystem
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, ask, fetch, parts
 
 from zarr_gpu.errors import DataError, InvalidKeyError, MissingDependencyError, StoreError
@@ -77,7 +78,7 @@ class ObjectFileSystem(AsyncFileSystem):
 fsspec.register_implementation("zarrgputest", ObjectFileSystem)
 
 
-class TestMemoryFileSystem(StoreSuite):
+class TestMemoryFileSystem(StoreSuite, StoreArraySuite):
     title = "fsspec, memory"
     many_writers = spawns = durable = False  # in this process alone
 
@@ -94,7 +95,7 @@ class TestMemoryFileSystem(StoreSuite):
         return FsspecStore(store.fs, store.path, read_only=True)
 
 
-class TestObjectFileSystem(StoreSuite):
+class TestObjectFileSystem(StoreSuite, StoreArraySuite):
     title = "fsspec, asynchronous objects"
     many_keys = 1_000
     many_writers = spawns = durable = in_order = False

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, ask, blob, parts
 
 import zarr_gpu
@@ -16,7 +17,7 @@ from zarr_gpu.storage.latency import LatencyStore
 from zarr_gpu.storage.memory import MemoryStore
 
 
-class TestLatencyStore(StoreSuite):
+class TestLatencyStore(StoreSuite, StoreArraySuite):
     title = "latency, of memory"
     shared = many_writers = durable = in_order = False
     many_keys = 500

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import MANY, StoreSuite, ask, blob, fetch, in_child, parts
 
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "store.zarr"
 
 
-class TestLocalStore(StoreSuite):
+class TestLocalStore(StoreSuite, StoreArraySuite):
     title = "local files"
     exact_keys = sys.platform == "linux"  # other systems fold case or accents
 

@@ -6,6 +6,7 @@ import logging
 import re
 
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, fetch
 
 from zarr_gpu.errors import StoreError
@@ -16,7 +17,7 @@ from zarr_gpu.storage.memory import MemoryStore
 from zarr_gpu.storage.wrappers import FaultyStore
 
 
-class TestLoggingStore(StoreSuite):
+class TestLoggingStore(StoreSuite, StoreArraySuite):
     title = "logging, of memory"
     shared = many_writers = durable = False
 

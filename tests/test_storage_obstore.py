@@ -83,7 +83,7 @@ class TestAzure(StoreSuite, StoreArraySuite):
         return open_store(url, storage_options=azure_options(azure))[0]
 
 
-class TestObstoreMemory(StoreSuite):
+class TestObstoreMemory(StoreSuite, StoreArraySuite):
     """A store object that the user made."""
 
     title = "obstore's MemoryStore"
@@ -92,6 +92,7 @@ class TestObstoreMemory(StoreSuite):
     many_keys = 1_000
 
     test_a_pickled_store_means_the_same = None  # type: ignore[assignment]  # obstore cannot
+    cannot_pickle = (TypeError,)
 
     @pytest.fixture
     def store(self) -> Store:

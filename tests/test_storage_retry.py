@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, blob, fetch
 
 import zarr_gpu
@@ -25,7 +26,7 @@ def gone(method: str, key: str) -> Exception:
     return ConnectionResetError(f"{method} {key}")
 
 
-class TestRetryStore(StoreSuite):
+class TestRetryStore(StoreSuite, StoreArraySuite):
     """Over a store of which a fifth of all calls fails."""
 
     title = "retry, of memory that fails every fifth call"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, ask, fetch, parts
 
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
@@ -26,7 +27,7 @@ from zarr_gpu.storage.wrappers import (
 )
 
 
-class TestPrefixOfMemory(StoreSuite):
+class TestPrefixOfMemory(StoreSuite, StoreArraySuite):
     title = "prefix, of memory"
     longest_key = 1000  # the prefix counts
     shared = many_writers = durable = False
@@ -37,7 +38,7 @@ class TestPrefixOfMemory(StoreSuite):
         return PrefixStore(inner, "be/low")
 
 
-class TestPrefixOfLocal(StoreSuite):
+class TestPrefixOfLocal(StoreSuite, StoreArraySuite):
     title = "prefix, of local files"
     longest_key = 1000
     many_keys = 1_000

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from store_arrays import StoreArraySuite
 from store_suite import StoreSuite, blob, fetch, in_child, parts
 
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError, ZarrError
@@ -29,9 +30,10 @@ from zarr_gpu.storage.zip_directory import Entry, directory_bytes, local_header
 MEBIBYTE = bytes(1 << 20)
 
 
-class TestZipStore(StoreSuite):
+class TestZipStore(StoreSuite, StoreArraySuite):
     title = "zip"
     many_writers = False
+    cannot_pickle = (StoreError,)
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:
@@ -53,10 +55,11 @@ class TestZipStore(StoreSuite):
             assert parts(answer) == list(values.values())
 
 
-class TestDeflated(StoreSuite):
+class TestDeflated(StoreSuite, StoreArraySuite):
     title = "zip, deflated"
     many_keys = 1_000
     many_writers = False
+    cannot_pickle = (StoreError,)
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Any:

@@ -24,7 +24,6 @@ The keys, all of them (anything else is an error):
 ``cpu.compiled``              "auto"   read by a loop that Numba compiles: "auto" once enough chunks
                                        were read that loading it pays (``warmup("cpu")`` loads it)
 ``cpu.recycle_bytes``         0        memory of large results that are gone, kept for those to come
-``read.batch_bytes``          16 MiB   decoded bytes that one lane handles at a time
 ``gpu.job_bytes``             128 MiB  decoded bytes that a GPU handles at a time
 ``gpu.slots``                 3        jobs of one read in flight: one decoded, the others fetched
 ``gpu.readers``               8        threads that fetch for a GPU
@@ -90,7 +89,6 @@ _SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "decode.max_variable_bytes": (2 << 30, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "cpu.compiled": ("auto", lambda v: v in ("auto", True, False), '"auto", true or false'),
     "cpu.recycle_bytes": (0, lambda v: _is_int(v) and v >= 0, "a number from 0 up"),
-    "read.batch_bytes": (16 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "gpu.job_bytes": (128 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "gpu.slots": (3, lambda v: _is_int(v) and 1 <= v <= 64, "1 to 64"),
     "gpu.readers": (8, lambda v: _is_int(v) and 1 <= v <= 1024, "1 to 1024"),

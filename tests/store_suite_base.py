@@ -204,6 +204,9 @@ class StoreChecks:
     many_keys = 10_000
     """How many keys the listing test writes; a slow server may lower it."""
 
+    large_nbytes = 20 << 20
+    """Size of the large value; less where the server has a limit, or the stand-in is slow."""
+
     longest_key = 1024
     """In bytes; less where the server puts something before the key."""
 

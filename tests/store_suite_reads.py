@@ -304,8 +304,8 @@ class ReadChecks(StoreChecks):
             b"1",
         ]
 
-    def test_twenty_mebibytes(self, store: Store) -> None:
-        n = 20 << 20
+    def test_a_large_value(self, store: Store) -> None:
+        n = self.large_nbytes
         value = blob(n)
         self.fill(store, [("a/large", value), ("a/small", b"1")])
         assert store.nbytes("a/large") == n

@@ -40,6 +40,8 @@ def store(pouchdb: str) -> Iterator[CouchStore]:
 
 
 class TestCouch(StoreSuite, StoreArraySuite):
+    title = "CouchDB (PouchDB)"
+
     many_keys = 1000
     many_chunks = 100
 

@@ -29,6 +29,8 @@ from zarr_gpu.storage.lmdb import LmdbStore
 
 
 class TestLmdb(StoreSuite, StoreArraySuite):
+    title = "LMDB"
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         with LmdbStore(tmp_path / "a.lmdb") as store:

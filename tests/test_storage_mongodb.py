@@ -91,6 +91,10 @@ def store(client: Any) -> Iterator[MongoStore]:
 
 
 class TestMongo(StoreSuite, StoreArraySuite):
+    title = "MongoDB (a double)"
+    shared = many_writers = durable = spawns = False  # the double lives in this process
+    large_nbytes = 5 << 20  # more than the 4 MiB of one document
+
     many_keys = 1000  # the double looks at all documents for each
     many_chunks = 100
 
@@ -100,6 +104,10 @@ class TestMongo(StoreSuite, StoreArraySuite):
 
 class TestMongoParts(StoreSuite):
     """Where nearly every value has parts."""
+
+    title = "MongoDB (a double), in parts"
+    shared = many_writers = durable = spawns = False
+    large_nbytes = 100_000
 
     many_keys = 200
 

@@ -39,6 +39,8 @@ numbers = itertools.count()
 
 
 class TestRedis(StoreSuite, StoreArraySuite):
+    title = "Redis"
+
     @pytest.fixture
     def store(self, redis_server: str) -> Iterator[Store]:
         with RedisStore(f"{redis_server}/0", prefix=f"s{next(numbers)}") as store:

@@ -259,6 +259,8 @@ class ServerSuite(SqlSuite):
 
 
 class TestSqlite(SqlSuite):
+    title = "SQLite"
+
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         with SqlStore(f"sqlite:///{tmp_path}/a.db") as store:
@@ -266,6 +268,8 @@ class TestSqlite(SqlSuite):
 
 
 class TestPostgresql(ServerSuite):
+    title = "PostgreSQL"
+
     @pytest.fixture
     def store(self, postgresql: str) -> Iterator[Store]:
         with SqlStore(postgresql, table="suite") as store:
@@ -274,6 +278,9 @@ class TestPostgresql(ServerSuite):
 
 
 class TestMariadb(ServerSuite):
+    title = "MariaDB"
+    large_nbytes = 15 << 20  # the server takes 16 MiB
+
     @pytest.fixture
     def store(self, mariadb: str) -> Iterator[Store]:
         with SqlStore(mariadb, table="suite") as store:

@@ -253,7 +253,15 @@ def test_a_key_that_no_store_takes_is_an_error_and_no_fill_value() -> None:
         ),
     ],
 )  # fmt: skip
-def test_chunks_larger_than_memory_are_an_error_of_data(document: Any, words: str) -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_chunks_larger_than_memory_are_an_error_of_data(
+    document: Any, words: str, compiled: bool
+) -> None:
+    with zarr_gpu.config.set({"cpu.compiled": compiled}):
+        check_chunks_larger_than_memory(document, words)
+
+
+def check_chunks_larger_than_memory(document: Any, words: str) -> None:
     items = items_of(document)
     array = zarr_gpu.open_array(items, mode="r")
     assert array[5] == array.fill_value

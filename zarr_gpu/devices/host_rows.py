@@ -61,6 +61,9 @@ PAYS_TO_COMPILE = 16 * PAYS_AFTER
 ENCODED_SLACK = 1 << 16
 """Room beyond the usual size of an encoded chunk, also for small neighbours read with it."""
 
+MOST_SINGLE = 64 << 20
+"""Decoded bytes of a chunk that is read without a plan: of larger ones a plan costs nothing."""
+
 JOB_NBYTES = 1 << 20
 MAX_ROWS = 1024
 """Decoded bytes of a job at least, where chunks are many, and its rows at most."""
@@ -267,8 +270,11 @@ class RowLoop:
 
     def read(self, job: Job) -> Sequence[Job]:
         """Read the rows of a job; what it returns must be read in the ordinary way."""
-        encoded = scratch.encoded.empty(self.encoded_nbytes)
-        decoded = scratch.chunk.empty(self.chunk_nbytes)
+        try:
+            encoded = scratch.encoded.empty(self.encoded_nbytes)
+            decoded = scratch.chunk.empty(self.chunk_nbytes)
+        except MemoryError:
+            return (job,)
         status = np.empty(job.hi - job.lo, np.int64)
         request = job.request
         kind, source, keys, key_at, values, _ = self._located(job)
@@ -318,6 +324,8 @@ def read_single(
     ``out`` is C contiguous and has the program's type.  Much of what a plan costs is saved.
     """
     if files.values is not None or len(program.steps) > 1 or not plain_chunks(program):
+        return False
+    if program.spec.nbytes > MOST_SINGLE:
         return False
     decoder = None
     if program.steps:

@@ -99,10 +99,10 @@ class PartRows:
             return (job,)
         request = ByteRequest(whole.keys, whole.key_id, whole.offset + low, nbytes)
         try:
+            raw = scratch.chunk.empty(self._program.spec.nbytes)
             extents = self._store.fetch(request, scratch.encoded)
-        except DataError:
+        except (DataError, MemoryError):
             return (job,)
-        raw = scratch.chunk.empty(self._program.spec.nbytes)
         chunk = self._program.decode(raw)
         starts, lengths = extents.offset.tolist(), extents.nbytes.tolist()
         for row, entries in enumerate(index.tolist()):

@@ -257,6 +257,8 @@ def test_a_key_that_no_store_takes_is_an_error_and_no_fill_value() -> None:
 def test_chunks_larger_than_memory_are_an_error_of_data(
     document: Any, words: str, compiled: bool
 ) -> None:
+    if compiled:
+        pytest.importorskip("numba", reason="needs Numba: pip install 'zarr-gpu[fast]'")
     with zarr_gpu.config.set({"cpu.compiled": compiled}):
         check_chunks_larger_than_memory(document, words)
 

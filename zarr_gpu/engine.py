@@ -320,6 +320,7 @@ def _write_chunks(target: Target, batches: Iterable[tuple[Batch, ByteRequest]]) 
         if empty:
             store.delete_many(empty)
 
-    rows = device.rows_per_job(layout.program)
+    # Half of what a read takes: old, new and encoded bytes of a job share the cache of a core.
+    rows = max(1, device.rows_per_job(layout.program) // 2)
     lanes = lanes_for(layout, store, plan.nchunks)
     device.run(cut_jobs(batches, rows), fetch, work, target.make_lane, lanes=lanes)

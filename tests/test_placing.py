@@ -12,7 +12,7 @@ from index_strategies import random_values, same
 from test_plan import plans
 
 from zarr_gpu.grid import ChunkGrid
-from zarr_gpu.placing import Box, Placer, put, take
+from zarr_gpu.placing import Box, Placer, copy, put, take
 from zarr_gpu.plan import Plan, make_plan
 from zarr_gpu.select import (
     AxisRange,
@@ -184,3 +184,23 @@ def test_fields_of_several_elements_follow_the_axes():
     expected = np.zeros_like(values)
     expected[[1, 0], :, [3, 3]] = values[[1, 0], :, [3, 3]]
     assert same(out, expected)
+
+
+def test_rows_of_some_fields_leave_the_others() -> None:
+    dtype = np.dtype([("x", "i4"), ("y", "f8")])
+    target = np.ones((3, 4), dtype)
+    source = np.zeros((3, 4), dtype)
+    source["x"] = 7
+    copy(target[["x"]], source[["x"]])
+    assert (target["x"] == 7).all()
+    assert (target["y"] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f8", "c16", "S3", "M8[s]"])
+def test_rows_are_copied(dtype: str) -> None:
+    source = np.arange(6 * 8 * 5).reshape(6, 8, 5).astype("i8").astype(dtype)
+    target = np.zeros((6, 8, 5), dtype)
+    copy(target[1:4, ::2, 1:], source[2:5, ::2, :4])
+    expected = np.zeros((6, 8, 5), dtype)
+    expected[1:4, ::2, 1:] = source[2:5, ::2, :4]
+    assert np.array_equal(target, expected)

@@ -99,6 +99,7 @@ def copy(target: Array, source: Array) -> None:
         len(shape) > 1
         and shape == source.shape
         and dtype == source.dtype
+        and dtype.names is None  # between the fields that are meant lie others
         and shape[-1] > 1
         and not dtype.hasobject
         and dtype.kind != "T"

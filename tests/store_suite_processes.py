@@ -279,7 +279,9 @@ class ProcessChecks(StoreChecks):
             assert line, "the child ended by itself"
             told = int(line)
         child.kill()
-        rest, _ = child.communicate(timeout=60)
+        rest = child.stdout.read()  # not communicate(): lines that were read ahead count too
+        child.stdout.close()
+        child.wait(60)
         told = max([told, *map(int, rest.split(b"\n")[:-1])])
         assert store.get("before") == b"1"
         for i in range(told + 1):

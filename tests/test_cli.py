@@ -330,7 +330,6 @@ def test_copies_that_fail(group: Path, tmp_path: Path, capsys: Captured) -> None
     for source, target, message in (
         (tmp_path / "none", "t", "nothing to copy"),
         (group, "nothing://t", "nothing"),
-        (group, "sqlite://", "SQLite store is a file"),
         (group, str(group / "zarr.json"), "zarr.json"),
         (tmp_path / "none.zip", "t", "none.zip"),
     ):
@@ -342,6 +341,13 @@ def test_copies_that_fail(group: Path, tmp_path: Path, capsys: Captured) -> None
         assert message in err
     assert not (tmp_path / "t").exists()
     assert cli.main(["copy", str(group)]) == 2
+
+
+def test_copies_to_a_database_that_is_no_file(group: Path, capsys: Captured) -> None:
+    pytest.importorskip("sqlalchemy", reason="needs SQLAlchemy: pip install 'zarr-gpu[sql]'")
+    code, _, err = copied(group, "sqlite://", capsys)
+    assert code == 1
+    assert "SQLite store is a file" in err
 
 
 def test_a_copy_tells_how_far_it_is(group: Path) -> None:

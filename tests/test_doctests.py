@@ -15,7 +15,7 @@ NAMES = sorted(
 )
 
 
-NEEDS = {"zarr_gpu.storage.obstore": "obstore"}
+NEEDS = {"zarr_gpu.storage.obstore": "obstore", "zarr_gpu.storage.sql": "sqlalchemy"}
 """Packages, of extras, that the examples of a module cannot do without."""
 
 

@@ -23,7 +23,7 @@ GRANT ALL ON test.* TO 'zarr'@'127.0.0.1';
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[str]:
-    """``mariadb://`` URL of a server of this session."""
+    """``mariadb://`` URL of a server that all tests share."""
     pytest.importorskip("sqlalchemy")
     pymysql = pytest.importorskip("pymysql")
     install = find("mariadb-install-db", "mysql_install_db")

@@ -19,7 +19,7 @@ FOLDERS = ["/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin"]
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """``postgresql://`` URL of a server of this session.
+    """``postgresql://`` URL of a server that all tests share.
 
     Its default collation is not that of bytes, so that keys show whether theirs is.
     """

@@ -13,7 +13,7 @@ __all__ = ["pouchdb"]
 
 @pytest.fixture(scope="session")
 def pouchdb() -> Iterator[str]:
-    """``couchdb+http://`` URL of a server of this session, without a database's name.
+    """``couchdb+http://`` URL of a server that all tests share, without a database's name.
 
     ``POUCHDB_SERVER`` names the program where it is not on the path.
     """

@@ -12,7 +12,7 @@ __all__ = ["redis_server"]
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """``redis://`` URL of a server of this session, without a database's number."""
+    """``redis://`` URL of a server that all tests share, without a database's number."""
     pytest.importorskip("redis")
     port = free_port()
     command = [find("redis-server"), "--bind", "127.0.0.1", "--port", str(port), "--save", ""]

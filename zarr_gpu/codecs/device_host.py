@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.device_rows import (
-    decode_all,
-    live_rows,
-    on_device,
-    read_rows,
-    usable_threads,
-)
+from zarr_gpu.codecs.device_rows import decode_all, live_rows, on_device, read_rows
 from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, dense
+from zarr_gpu.config import usable_threads
 from zarr_gpu.storage.pool import map_ahead
 
 __all__ = ["HostStep"]

@@ -8,7 +8,6 @@ Imports the CPU codecs' base, errors and the protocol of runtimes; called by the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.runtime import DeviceBatch, Runtime, Verdicts, dense
-from zarr_gpu.config import config
+from zarr_gpu.config import usable_threads
 from zarr_gpu.errors import CodecError, DeviceError
 from zarr_gpu.storage.pool import map_ahead
 
@@ -34,7 +33,6 @@ __all__ = [
     "peek",
     "read_rows",
     "status_of",
-    "usable_threads",
     "watch_results",
 ]
 
@@ -125,16 +123,6 @@ def read_rows(runtime: Runtime, batch: DeviceBatch, rows: I64) -> list[U8]:
     host = runtime.download(device)
     sizes = batch.nbytes[rows].tolist()
     return [host[a : a + n] for a, n in zip(places.tolist(), sizes, strict=True)]
-
-
-def usable_threads() -> int:
-    """Threads for rows that are decoded on the host: the setting ``threads``, else the cores."""
-    wanted = config.get("threads")
-    if wanted:
-        return int(wanted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,20 @@ class _Context:
             self._free(self.pointer)
 
 
+class _PerThread(threading.local):
+    """A context of the calling thread, made when it is first asked for."""
+
+    def __init__(self, make: Callable[[], _Context]) -> None:
+        self._make = make
+        self._context: _Context | None = None
+
+    def pointer(self) -> int:
+        """Its address."""
+        if self._context is None:
+            self._context = self._make()
+        return self._context.pointer
+
+
 class Zstd:
     """libzstd."""
 
@@ -203,15 +217,8 @@ class Zstd:
             library, "ZSTD_decompressBound", ctypes.c_ulonglong, void_p, size_t
         )
         self._local = threading.local()
-        self.decoder = Decoder("zstd", _address(self._decompress), context=self._decoding)
-
-    def _decoding(self) -> int:
-        """The context of this thread for decoding."""
-        context = getattr(self._local, "decompress", None)
-        if context is None:
-            context = self._local.decompress = _Context(self._create_d, self._free_d)
-        pointer: int = context.pointer
-        return pointer
+        self._decoding = _PerThread(lambda: _Context(self._create_d, self._free_d))
+        self.decoder = Decoder("zstd", _address(self._decompress), context=self._decoding.pointer)
 
     def decompress(self, data: U8, out: U8) -> int:
         """Decode all frames of ``data``; the number of bytes.
@@ -222,7 +229,7 @@ class Zstd:
             The data are damaged, or hold more than ``out``.
         """
         size = self._decompress(
-            self._decoding(), _pointer(out), len(out), _pointer(data), len(data)
+            self._decoding.pointer(), _pointer(out), len(out), _pointer(data), len(data)
         )
         if size > len(out):
             raise ValueError(self._error_name(size).decode())
@@ -307,20 +314,15 @@ class Deflate:
         self._create_d = _function(library, "libdeflate_alloc_decompressor", void_p)
         self._free_d = _function(library, "libdeflate_free_decompressor", None, void_p)
         counted = (void_p, void_p, size_t, void_p, size_t, void_p, void_p)
+        self._decoding = _PerThread(lambda: _Context(self._create_d, self._free_d))
         self._decompress: dict[str, Callable[..., Any]] = {}
         self.decoders: dict[str, Decoder] = {}
         for kind in ("zlib", "gzip"):
             decompress = _function(library, f"libdeflate_{kind}_decompress_ex", c_int, *counted)
             self._decompress[kind] = decompress
-            self.decoders[kind] = Decoder(kind, _address(decompress), context=self._decoding)
-        self._local = threading.local()
-
-    def _decoding(self) -> int:
-        context = getattr(self._local, "decompress", None)
-        if context is None:
-            context = self._local.decompress = _Context(self._create_d, self._free_d)
-        pointer: int = context.pointer
-        return pointer
+            self.decoders[kind] = Decoder(
+                kind, _address(decompress), context=self._decoding.pointer
+            )
 
     def decompress(self, kind: str, data: U8, out: U8) -> int:
         """Decode one stream that is all of ``data``; number of bytes, -1 for anything else.
@@ -330,7 +332,7 @@ class Deflate:
         """
         used, made = ctypes.c_size_t(), ctypes.c_size_t()
         failed = self._decompress[kind](
-            *(self._decoding(), _pointer(data), len(data), _pointer(out), len(out)),
+            *(self._decoding.pointer(), _pointer(data), len(data), _pointer(out), len(out)),
             *(ctypes.byref(used), ctypes.byref(made)),
         )
         return -1 if failed or used.value != len(data) else made.value

@@ -42,7 +42,6 @@ __all__ = ["AGAIN", "DONE", "read_rows"]
 
 # What `codec` may be.
 RAW, BLOSC, ZSTD, LZ4, DEFLATE = 0, 1, 2, 3, 4
-CODECS = {"": RAW, "blosc": BLOSC, "zstd": ZSTD, "lz4": LZ4, "zlib": DEFLATE, "gzip": DEFLATE}
 
 # Positions in `functions`: addresses of the C library's, flags to open with, the decoder's.
 # COUNT is a place for a number that a decoder returns: the array belongs to one thread.

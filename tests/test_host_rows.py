@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import zarr_gpu
 from zarr_gpu import config
-from zarr_gpu.devices import host_rows
+from zarr_gpu.devices import compiled, host_rows
 from zarr_gpu.errors import ChunkDecodeError, ZarrError
 from zarr_gpu.storage import LocalStore, MemoryStore
 
@@ -61,8 +61,8 @@ class Calls:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     counted = Calls()
-    monkeypatch.setattr(host_rows, "_c_addresses", counted.addresses)
-    monkeypatch.setattr(host_rows, "_functions", host_rows._Functions())
+    monkeypatch.setattr(compiled, "_c_addresses", counted.addresses)
+    monkeypatch.setattr(compiled, "_functions", compiled._Functions())
     return counted
 
 
@@ -347,19 +347,19 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 
 
 def test_loading_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_rows, "_loop", None)
-    monkeypatch.setattr(host_rows, "_rows_so_far", 0)
-    monkeypatch.setattr(host_rows, "_compiled_before", lambda: True)
+    monkeypatch.setattr(compiled, "_loop", None)
+    monkeypatch.setattr(compiled, "_rows_so_far", 0)
+    monkeypatch.setattr(compiled, "_compiled_before", lambda: True)
     with config.set({"cpu.compiled": "auto"}):
-        assert not host_rows.wanted(host_rows.PAYS_AFTER)
-        assert host_rows.wanted(1)
-        monkeypatch.setattr(host_rows, "_found", False)  # Numba is not installed
-        assert not host_rows.wanted(1)
+        assert not compiled.wanted(compiled.PAYS_AFTER)
+        assert compiled.wanted(1)
+        monkeypatch.setattr(compiled, "_found", False)  # Numba is not installed
+        assert not compiled.wanted(1)
     with config.set({"cpu.compiled": False}):
-        assert not host_rows.wanted(1 << 40)
+        assert not compiled.wanted(1 << 40)
 
 
 def test_warmup_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_rows, "_loop", None)
+    monkeypatch.setattr(compiled, "_loop", None)
     zarr_gpu.warmup("cpu")
-    assert host_rows._loop is not None
+    assert compiled._loop is not None

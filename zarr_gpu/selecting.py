@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zarr_gpu import engine
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
-from zarr_gpu.devices.base import Options
+from zarr_gpu.devices.base import Options, Range
 from zarr_gpu.errors import DeviceError, SelectionError
 from zarr_gpu.explain import Explanation, explain_read
 from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
@@ -255,7 +255,7 @@ class Selectable(ABC):
         if layout.levels or not usual or not layout.grid.axes:
             return None
         coords: list[int] = []
-        ranges: list[tuple[int, int, int, bool]] = []
+        ranges: list[Range] = []
         for part, axis in zip(selection.parts, layout.grid.axes, strict=False):
             if not isinstance(part, AxisRange) or not part.count:
                 return None

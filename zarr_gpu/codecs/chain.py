@@ -187,6 +187,30 @@ class Program:
         """Undoes ``permutation``."""
         return tuple(np.argsort(self.permutation or range(len(self.spec.shape))).tolist())
 
+    @cached_property
+    def plain(self) -> bool:
+        """Whether a decoded chunk is its items as results hold them, in C order of some axes."""
+        dtype = self.spec.dtype
+        return (
+            not self.arrays
+            and not dtype.hasobject
+            and dtype.kind != "T"
+            and dtype.itemsize > 0
+            and isinstance(self.serializer, BytesCodec)
+            and self.serializer.stored_dtype(dtype) == dtype
+        )
+
+    @cached_property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes from one position to the next along each axis of a chunk, as it is stored."""
+        shape = self.spec.shape
+        strides = [0] * len(shape)
+        step = self.spec.dtype.itemsize
+        for axis in reversed(self.permutation or range(len(shape))):
+            strides[axis] = step
+            step *= shape[axis]
+        return tuple(strides)
+
     @property
     def encoded_nbytes(self) -> int | None:
         """Size of an encoded chunk, None where it depends on the values."""

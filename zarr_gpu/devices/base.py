@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from zarr_gpu.devices.cache import CachePart
     from zarr_gpu.devices.chunk_cache import ChunkPart
 
-__all__ = ["Device", "Job", "Lane", "Options", "RowReader", "StepPlace"]
+__all__ = ["Device", "Job", "Lane", "Options", "Range", "RowReader", "StepPlace"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+
+
+Range = tuple[int, int, int, bool]
+"""Of one axis: first item in the chunk, number of items, step, and whether the result has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +226,13 @@ class Device(ABC):
         program: Program,
         store: Store,
         key: str,
-        ranges: list[tuple[int, int, int, bool]],
+        ranges: list[Range],
         shape: tuple[int, ...],
         fill_value: Any,
     ) -> Any | None:
         """A box of one chunk, read without a plan; None where the device has no such way.
 
-        ``ranges``: for every axis the first item in the chunk, the number of items, the step, and
-        whether the result, of ``shape``, has the axis.
+        ``ranges`` has an entry for every axis of the array, ``shape`` is that of the result.
         """
         return None
 

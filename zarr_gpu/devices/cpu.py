@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config, usable_threads
-from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
+from zarr_gpu.devices.base import Device, Job, Lane, Options, Range, RowReader, StepPlace
 from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart, Keeper
+from zarr_gpu.devices.compiled import prepare, wanted
 from zarr_gpu.devices.helpers import together
-from zarr_gpu.devices.host_rows import Range, make_row_loop, prepare, read_single, wanted
+from zarr_gpu.devices.host_rows import Chunks, RowLoop, read_single
 from zarr_gpu.devices.part_rows import make_part_rows
 from zarr_gpu.devices.scratch import PAGE, aligned, results, scratch
 from zarr_gpu.errors import ChunkDecodeError, CodecError
@@ -73,12 +73,7 @@ class CpuLane(Lane):
         self.straight = placer.plain and all(s.step == 1 for s in plan.sets)
         # What the last bytes step yields is the chunk as it stands in memory.
         self.in_place = (
-            bool(program.steps)
-            and not program.arrays
-            and program.permutation is None
-            and isinstance(program.serializer, BytesCodec)
-            and program.serializer.stored_dtype(self.dtype) == self.dtype
-            and fields is None
+            bool(program.steps) and program.plain and program.permutation is None and fields is None
         )
         self._fill_check = None if keep_fill_chunks else _FillCheck(fill_value, self.dtype)
 
@@ -370,11 +365,11 @@ class CpuDevice(Device):
     ) -> Array | None:
         if not wanted(1):
             return None
-        files = store.files()
-        if files is None:
+        files, chunks = store.files(), Chunks.of(program, fill_value)
+        if files is None or chunks is None:
             return None
         out = np.empty(shape, program.spec.dtype)
-        return out if read_single(program, files, key, ranges, fill_value, out) else None
+        return out if read_single(chunks, files, key, ranges, out) else None
 
     def row_reader(
         self,
@@ -393,10 +388,10 @@ class CpuDevice(Device):
             lane = CpuLane(program, Placer(plan), fill_value, None, keep_fill_chunks=True)
             return CachedRows(options.cache, rows, place)
         files = store.files() if wanted(plan.nchunks) else None
-        if files is not None:
-            loop = make_row_loop(program, plan, files, fill_value, out)
-            if loop is not None:
-                return loop
+        if files is not None and out.dtype == program.spec.dtype:
+            chunks = Chunks.of(program, fill_value)
+            if chunks is not None:
+                return RowLoop(chunks, plan, files, out)
         if program.steps:
             return None
         lane = CpuLane(program, Placer(plan), fill_value, None, keep_fill_chunks=True)

@@ -2,61 +2,38 @@
 
 Where the values of a store lie in files (or in memory), chunks are plain arrays and their one codec
 has C functions, a lane need not fetch and decode row by row in Python: ``kernels.host_rows`` does
-all rows of a job in one call, without the GIL.  :class:`RowLoop` turns a plan into the numbers that
-the loop takes.  Rows that the loop refuses are read in the ordinary way, which finds the error.
+all rows of a job in one call, without the GIL.  :class:`Chunks` says how chunks are decoded,
+:class:`RowLoop` turns a plan into the numbers that the loop takes, :func:`read_single` does without
+a plan.  Rows that the loop refuses are read in the ordinary way, which finds the error.
 
-The loop is compiled by Numba (extra ``fast``), which costs some tenths of a second to load and some
-seconds once per installation: :func:`wanted` tells when that pays.
-
-Imports plan, the program, storage and native codecs; used by the CPU device.
+Imports plan, the program and ``compiled``; used by the CPU device.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.native import Decoder
-from zarr_gpu.config import config, usable_threads
-from zarr_gpu.devices.base import Job
+from zarr_gpu.config import usable_threads
+from zarr_gpu.devices.base import Job, Range
+from zarr_gpu.devices.compiled import addresses, load
 from zarr_gpu.devices.scratch import scratch
-from zarr_gpu.errors import MissingDependencyError
 from zarr_gpu.extents import REST, Files
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = [
-    "Range",
-    "RowLoop",
-    "chunk_strides",
-    "load",
-    "make_row_loop",
-    "prepare",
-    "read_single",
-    "wanted",
-]
+__all__ = ["Chunks", "RowLoop", "read_single"]
 
 Array = npt.NDArray[Any]
-Range = tuple[int, int, int, bool]
-"""Of one axis: first item in the chunk, number of items, step, and whether the result has it."""
-
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
-
-PAYS_AFTER = 16384
-"""Rows that Python reads before the compiled loop is loaded: about the time that loading takes."""
-
-PAYS_TO_COMPILE = 16 * PAYS_AFTER
-"""The same where it must be compiled first."""
 
 ENCODED_SLACK = 1 << 16
 """Room beyond the usual size of an encoded chunk, also for small neighbours read with it."""
@@ -68,312 +45,12 @@ JOB_NBYTES = 1 << 20
 MAX_ROWS = 1024
 """Decoded bytes of a job at least, where chunks are many, and its rows at most."""
 
-_rows_so_far = 0
-_loop: Callable[..., int] | None = None
-_lock = threading.Lock()
+LONGEST_KEY = 2048
+"""Room for a key, in bytes; stores refuse keys of more than 1,024."""
 
-
-def wanted(rows: int) -> bool:
-    """Whether a read of so many rows should take the compiled loop (setting ``cpu.compiled``)."""
-    global _rows_so_far
-    setting = config.get("cpu.compiled")
-    if setting is False or not _supported():
-        return False
-    if setting is True or _loop is not None:
-        return True
-    _rows_so_far += rows
-    if _rows_so_far <= PAYS_AFTER or not _installed():
-        return False
-    return _rows_so_far > PAYS_TO_COMPILE or _compiled_before()
-
-
-def prepare() -> None:
-    """Load the loop now, unless it cannot or shall not be used."""
-    if config.get("cpu.compiled") is not False and _supported() and _installed():
-        load()
-
-
-def _compiled_before() -> bool:
-    """Whether Numba has the loop on disk beside its source, so that it need not compile it."""
-    spec = find_spec("zarr_gpu.kernels")
-    folders = (spec and spec.submodule_search_locations) or ()
-    return any(
-        name.startswith("host_rows.read_rows-") and name.endswith(".nbi")
-        for folder in folders
-        if os.path.isdir(f"{folder}/__pycache__")  # noqa: PTH112  before pathlib is imported
-        for name in os.listdir(f"{folder}/__pycache__")  # noqa: PTH208
-    )
-
-
-def _supported() -> bool:
-    return os.name == "posix" and sys.maxsize > 2**32
-
-
-_found: bool | None = None
-
-
-def _installed() -> bool:
-    global _found
-    if _found is None:
-        _found = find_spec("numba") is not None
-    return _found
-
-
-def load() -> Callable[..., int]:
-    """The compiled loop.
-
-    Raises
-    ------
-    MissingDependencyError
-        Numba is not installed.
-    """
-    global _loop
-    if _loop is None:
-        with _lock:
-            try:
-                from zarr_gpu.kernels import host_rows
-            except ImportError as cause:
-                raise MissingDependencyError(
-                    "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"
-                ) from cause
-            _loop = host_rows.read_rows
-    return _loop
-
-
-# ------------------------------------------------------------------------------ functions
-
-
-class _Functions(threading.local):
-    """Addresses per thread and decoder: contexts belong to one thread."""
-
-    def __init__(self) -> None:
-        self.tables: dict[Decoder | None, I64] = {}
-
-
-_functions = _Functions()
-
-
-def _c_library() -> list[int]:
-    global _c_addresses
-    if _c_addresses is None:
-        library = ctypes.CDLL(None)
-        errno = next(
-            (f for n in ("__errno_location", "__error") if (f := getattr(library, n, None))), None
-        )
-        functions = [library.open, library.close, library.pread, library.lseek, errno]
-        _c_addresses = [
-            0 if f is None else ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions
-        ]
-        _c_addresses.append(os.O_RDONLY | os.O_CLOEXEC)
-    return _c_addresses
-
-
-_c_addresses: list[int] | None = None
-
-
-def _table(decoder: Decoder | None) -> I64:
-    table = _functions.tables.get(decoder)
-    if table is None:
-        step = [0, 0, 0]
-        if decoder is not None:
-            context = 0 if decoder.context is None else decoder.context()
-            step = [decoder.decode, decoder.part, context]
-        # Addresses are unsigned; the loop takes them as they are.
-        table = np.array([*_c_library(), *step, 0], np.uint64).view(np.int64)
-        _functions.tables[decoder] = table
-    return table
-
-
+# Numbers that kernels.host_rows knows codecs and sources by.
 _CODECS = {"": 0, "blosc": 1, "zstd": 2, "lz4": 3, "zlib": 4, "gzip": 4}
-
-# ----------------------------------------------------------------------------------- rows
-
-
-def chunk_strides(program: Program) -> list[int]:
-    """Bytes from one position to the next along each axis of a chunk, as it is stored."""
-    shape = program.spec.shape
-    strides = [0] * len(shape)
-    step = program.spec.dtype.itemsize
-    for axis in reversed(program.permutation or range(len(shape))):
-        strides[axis] = step
-        step *= shape[axis]
-    return strides
-
-
-def plain_chunks(program: Program) -> bool:
-    """Whether a decoded chunk is its items as results hold them, in C order of some axes."""
-    dtype = program.spec.dtype
-    return (
-        not program.arrays
-        and not dtype.hasobject
-        and dtype.kind != "T"
-        and dtype.itemsize > 0
-        and isinstance(program.serializer, BytesCodec)
-        and program.serializer.stored_dtype(dtype) == dtype
-    )
-
-
-class RowLoop:
-    """What the compiled loop needs to know of one read.
-
-    Parameters
-    ----------
-    program, plan
-        What is read.
-    decoder
-        Of the program's one step, None where there is none.
-    files
-        Where the values lie.
-    fill_value
-        Of absent chunks.
-    out
-        The result, of ``plan.work_shape`` and the program's type.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        plan: Plan,
-        decoder: Decoder | None,
-        files: Files,
-        fill_value: Any,
-        out: Array,
-    ) -> None:
-        self._read = load()
-        self._decoder = decoder
-        self._codec = _CODECS["" if decoder is None else decoder.codec]
-        self._files = files
-        self._out = out  # keeps the memory
-        self._address = out.ctypes.data
-        self.chunk_nbytes = program.spec.nbytes
-        self.encoded_nbytes = 0 if decoder is None else program.encoded_bound + ENCODED_SLACK
-        self._nchunks = plan.nchunks
-        item = np.empty(1, program.spec.dtype)
-        item[0] = fill_value
-        self._item = item.view(np.uint8)
-        self._boxes = _boxes(plan, chunk_strides(program), out.strides)
-        path = np.zeros(len(files.prefix) + 4096, np.uint8)
-        path[: len(files.prefix)] = np.frombuffer(files.prefix, np.uint8)
-        self._path = path
-        self._batch: Any = None
-        self._of_batch: tuple[Any, ...] = ()
-        self._lock = threading.Lock()
-
-    def rows_per_job(self, lanes: int) -> int:
-        """Few jobs, as each is a call: for one lane all rows, else several for every lane."""
-        nbytes = self.chunk_nbytes
-        if lanes == 1:
-            return MAX_ROWS
-        share = self._nchunks // ((lanes or usable_threads()) * 3)
-        least = JOB_NBYTES // nbytes
-        return max(1, min(max(share, least), MAX_ROWS, max(8 * JOB_NBYTES // nbytes, 1)))
-
-    def read(self, job: Job) -> Sequence[Job]:
-        """Read the rows of a job; what it returns must be read in the ordinary way."""
-        try:
-            encoded = scratch.encoded.empty(self.encoded_nbytes)
-            decoded = scratch.chunk.empty(self.chunk_nbytes)
-        except MemoryError:
-            return (job,)
-        status = np.empty(job.hi - job.lo, np.int64)
-        request = job.request
-        kind, source, keys, key_at, values, _ = self._located(job)
-        again = self._read(
-            job.lo,
-            job.hi,
-            job.batch.index,
-            *self._boxes,
-            kind,
-            source,
-            self._path.copy() if kind == 0 else self._path,
-            len(self._files.prefix),
-            keys,
-            key_at,
-            values,
-            request.key_id,
-            request.offset,
-            request.nbytes,
-            self._codec,
-            _table(self._decoder),
-            self._item,
-            self.chunk_nbytes,
-            self._address,
-            encoded,
-            decoded,
-            status,
-        )
-        if not again:
-            return ()
-        rows = (job.lo + np.flatnonzero(status)).tolist()
-        return [Job(job.batch, request, row, row + 1) for row in rows]
-
-    def _located(self, job: Job) -> tuple[Any, ...]:
-        """Where the values of a batch lie; worked out once for all of its jobs."""
-        with self._lock:
-            if self._batch is not job.request:
-                self._of_batch = _locate(self._files, job.request.keys)
-                self._batch = job.request
-            return self._of_batch
-
-
-def read_single(
-    program: Program, files: Files, key: str, ranges: list[Range], fill_value: Any, out: Array
-) -> bool:
-    """Read a box of one chunk that is a file of its own; False: to be done in the ordinary way.
-
-    ``out`` is C contiguous and has the program's type.  Much of what a plan costs is saved.
-    """
-    if files.values is not None or len(program.steps) > 1 or not plain_chunks(program):
-        return False
-    if program.spec.nbytes > MOST_SINGLE:
-        return False
-    decoder = None
-    if program.steps:
-        step = program.steps[0]
-        decoder = step.codec.decoder() if step.exact else None
-        if decoder is None:
-            return False
-    n = len(ranges)
-    strides = chunk_strides(program)
-    result = iter(out.strides)
-    entries, steps = [], []
-    for axis, (start, count, stride, kept) in enumerate(ranges):
-        entries.append((start * strides[axis], 0, count))
-        steps.append((stride * strides[axis], next(result) if kept else 0, 0, axis))
-    item = np.empty(1, program.spec.dtype)
-    item[0] = fill_value
-    path = np.frombuffer(bytearray(files.prefix + os.fsencode(key) + b"\0"), np.uint8)
-    encoded = 0 if decoder is None else program.encoded_bound + ENCODED_SLACK
-    again: int = load()(
-        0,
-        1,
-        np.zeros((1, n), np.int64),
-        np.array(entries, np.int64).reshape(n, 3),
-        np.arange(n),
-        np.array(steps, np.int64).reshape(n, 4),
-        _NO_STARTS,
-        _NO_STARTS,
-        0,
-        -1,
-        path,
-        0,
-        path,
-        np.array((0, len(path)), np.int64),
-        _NO_VALUES,
-        _FIRST,
-        _FIRST,
-        _REST_OF_IT,
-        _CODECS["" if decoder is None else decoder.codec],
-        _table(decoder),
-        item.view(np.uint8),
-        program.spec.nbytes,
-        out.ctypes.data,
-        scratch.encoded.empty(encoded),
-        scratch.chunk.empty(program.spec.nbytes),
-        np.empty(1, np.int64),
-    )
-    return not again
-
+_PATHS, _DESCRIPTOR, _MEMORY = range(3)
 
 _FIRST = np.zeros(1, np.int64)
 _REST_OF_IT = np.full(1, REST, np.int64)
@@ -382,38 +59,188 @@ _NO_BYTES = np.empty(0, np.uint8)
 _NO_STARTS = np.empty(0, np.int64)
 
 
-def _locate(files: Files, keys: list[str]) -> tuple[Any, ...]:
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the values of some keys lie, as the loop wants to be told."""
+
+    kind: int
+    descriptor: int
+    path: U8  # the beginning of every path, with room for the rest
+    prefix: int  # bytes of that beginning
+    keys: U8  # the rest of each path and a NUL
+    key_at: I64  # (n + 1,) where each begins
+    values: I64  # (n, 2) (offset or address, nbytes)
+    keep: Any = None  # what must stay alive as long as the addresses are used
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """What of which chunk goes where; see ``kernels.host_rows``."""
+
+    entries: I64  # (e, 3)
+    at: I64  # (nsets,)
+    steps: I64  # (nsets, 4)
+    src_table: I64  # of lookups, empty where there is none
+    dst_table: I64
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """How the loop decodes the chunks of an array, and what absent ones hold."""
+
+    program: Program
+    decoder: Decoder | None  # of the program's one step, None where there is none
+    item: U8  # bytes of one item of fill value
+
+    @classmethod
+    def of(cls, program: Program, fill_value: Any) -> Chunks | None:
+        """None where the loop cannot decode them."""
+        if len(program.steps) > 1 or not program.plain:
+            return None
+        decoder = None
+        for step in program.steps:
+            decoder = step.codec.decoder() if step.exact else None
+            if decoder is None:
+                return None
+        item = np.empty(1, program.spec.dtype)
+        item[0] = fill_value
+        return cls(program, decoder, item.view(np.uint8))
+
+    def read(
+        self,
+        lo: int,
+        hi: int,
+        index: I64,
+        boxes: Boxes,
+        places: Places,
+        ranges: tuple[I64, I64, I64],
+        out: int,
+    ) -> list[int]:
+        """Read rows ``lo`` to ``hi``; those that must be read in the ordinary way.
+
+        ``index`` (n, nsets) are the entries of the sets, ``ranges`` (n,) each the key, the offset
+        and the length of every row, ``out`` is the address of the result.
+        """
+        nbytes = self.program.spec.nbytes
+        room = 0 if self.decoder is None else self.program.encoded_bound + ENCODED_SLACK
+        try:
+            encoded, decoded = scratch.encoded.empty(room), scratch.chunk.empty(nbytes)
+        except MemoryError:
+            return list(range(lo, hi))
+        status = np.empty(hi - lo, np.int64)
+        again = load()(
+            *(lo, hi, index),
+            *(boxes.entries, boxes.at, boxes.steps, boxes.src_table, boxes.dst_table),
+            *(places.kind, places.descriptor, places.path, places.prefix),
+            *(places.keys, places.key_at, places.values),
+            *ranges,
+            _CODECS["" if self.decoder is None else self.decoder.codec],
+            addresses(self.decoder),
+            *(self.item, nbytes, out, encoded, decoded, status),
+        )
+        return (lo + np.flatnonzero(status)).tolist() if again else []
+
+
+class RowLoop:
+    """Reads the rows of a plan.
+
+    Parameters
+    ----------
+    chunks, plan
+        What is read.
+    files
+        Where the values lie.
+    out
+        The result, of ``plan.work_shape`` and the program's type.
+    """
+
+    def __init__(self, chunks: Chunks, plan: Plan, files: Files, out: Array) -> None:
+        self._chunks, self._files = chunks, files
+        self._out = out  # keeps the memory
+        self._address = out.ctypes.data
+        self._nchunks = plan.nchunks
+        self._boxes = _boxes(plan, chunks.program.strides, out.strides)
+        self._request: Any = None
+        self._places: Places | None = None
+        self._lock = threading.Lock()
+
+    def rows_per_job(self, lanes: int) -> int:
+        """Few jobs, as each is a call: for one lane all rows, else several for every lane."""
+        nbytes = self._chunks.program.spec.nbytes
+        if lanes == 1:
+            return MAX_ROWS
+        share = self._nchunks // ((lanes or usable_threads()) * 3)
+        least = JOB_NBYTES // nbytes
+        return max(1, min(max(share, least), MAX_ROWS, max(8 * JOB_NBYTES // nbytes, 1)))
+
+    def read(self, job: Job) -> Sequence[Job]:
+        """Read the rows of a job; what it returns must be read in the ordinary way."""
+        request = job.request
+        ranges = request.key_id, request.offset, request.nbytes
+        places = self._located(job)
+        again = self._chunks.read(
+            job.lo, job.hi, job.batch.index, self._boxes, places, ranges, self._address
+        )
+        return [Job(job.batch, request, row, row + 1) for row in again]
+
+    def _located(self, job: Job) -> Places:
+        """Where the values of a batch lie; worked out once for all of its jobs."""
+        with self._lock:
+            if self._places is None or self._request is not job.request:
+                self._places = _places(self._files, job.request.keys)
+                self._request = job.request
+            places = self._places
+        if places.kind == _PATHS:  # the loop completes the path in place
+            return replace(places, path=places.path.copy())
+        return places
+
+
+def read_single(chunks: Chunks, files: Files, key: str, ranges: list[Range], out: Array) -> bool:
+    """Read a box of one chunk that is a file of its own; False: to be done in the ordinary way.
+
+    ``out`` is C contiguous and has the program's type.  Much of what a plan costs is saved.
+    """
+    if files.values is not None or chunks.program.spec.nbytes > MOST_SINGLE:
+        return False
+    strides = chunks.program.strides
+    result = iter(out.strides)
+    entries, steps = [], []
+    for axis, (start, count, step, kept) in enumerate(ranges):
+        entries.append((start * strides[axis], 0, count))
+        steps.append((step * strides[axis], next(result) if kept else 0, 0, axis))
+    n = len(ranges)
+    boxes = Boxes(
+        np.array(entries, np.int64).reshape(n, 3),
+        np.arange(n),
+        np.array(steps, np.int64).reshape(n, 4),
+        _NO_STARTS,
+        _NO_STARTS,
+    )
+    index = np.zeros((1, n), np.int64)
+    first = index[0, :1] if n else _FIRST
+    return not chunks.read(
+        0, 1, index, boxes, _places(files, [key]), (first, first, _REST_OF_IT), out.ctypes.data
+    )
+
+
+def _places(files: Files, keys: list[str]) -> Places:
     if files.values is None:
         blob = np.frombuffer(bytearray(os.fsencode("\0".join(keys)) + b"\0"), np.uint8)
         ends = np.flatnonzero(blob == 0) + 1
         key_at = np.empty(len(ends) + 1, np.int64)
         key_at[0] = 0
         key_at[1:] = ends
-        return 0, -1, blob, key_at, _NO_VALUES, None
+        prefix = len(files.prefix)
+        path = np.frombuffer(bytearray(files.prefix + bytes(LONGEST_KEY)), np.uint8)
+        return Places(_PATHS, -1, path, prefix, blob, key_at, _NO_VALUES)
     pairs, keep = files.values(keys)
     values = np.array(pairs, np.int64).reshape(len(keys), 2)
-    kind = 1 if files.descriptor >= 0 else 2
-    return kind, files.descriptor, _NO_BYTES, _NO_STARTS, values, keep
+    kind = _DESCRIPTOR if files.descriptor >= 0 else _MEMORY
+    return Places(kind, files.descriptor, _NO_BYTES, 0, _NO_BYTES, _NO_STARTS, values, keep)
 
 
-def make_row_loop(
-    program: Program, plan: Plan, files: Files, fill_value: Any, out: Array
-) -> RowLoop | None:
-    """The loop for a read, None where it does not suit."""
-    if len(program.steps) > 1 or out.dtype != program.spec.dtype or not plain_chunks(program):
-        return None
-    decoder = None
-    if program.steps:
-        if not program.steps[0].exact:
-            return None
-        decoder = program.steps[0].codec.decoder()
-        if decoder is None:
-            return None
-    return RowLoop(program, plan, decoder, files, fill_value, out)
-
-
-def _boxes(plan: Plan, strides: list[int], result: tuple[int, ...]) -> tuple[I64, ...]:
-    """(entries, at, steps, src_table, dst_table); the set whose items lie closest comes last."""
+def _boxes(plan: Plan, strides: tuple[int, ...], result: tuple[int, ...]) -> Boxes:
+    """Of a plan; the set whose items lie closest comes last."""
     entries, steps, sources, targets = [], [], [], []
     at, total = [], 0
     used = 0
@@ -439,7 +266,7 @@ def _boxes(plan: Plan, strides: list[int], result: tuple[int, ...]) -> tuple[I64
             targets.append(target)
             steps.append((0, 0, 1, i))
         entries.append(part)
-    return (
+    return Boxes(
         np.concatenate(entries) if entries else np.empty((0, 3), np.int64),
         np.array(at, np.int64),
         np.array(steps, np.int64).reshape(len(steps), 4),
@@ -448,7 +275,7 @@ def _boxes(plan: Plan, strides: list[int], result: tuple[int, ...]) -> tuple[I64
     )
 
 
-def _tables(s: AxisSet, strides: list[int], stride: int) -> tuple[I64, I64]:
+def _tables(s: AxisSet, strides: tuple[int, ...], stride: int) -> tuple[I64, I64]:
     """Offsets in the chunk and in the result of every item of a lookup, in bytes."""
     assert s.src_index is not None  # noqa: S101  only lookups have tables
     source = np.zeros(len(s.src_index), np.int64)

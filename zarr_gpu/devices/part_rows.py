@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.devices.base import Job
-from zarr_gpu.devices.host_rows import chunk_strides, plain_chunks
 from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.errors import DataError
 from zarr_gpu.extents import MISSING, ByteRequest
@@ -44,10 +43,9 @@ def make_part_rows(
     place: Callable[[list[int], Array | None], None],
 ) -> PartRows | None:
     """The reader, None where chunks are not stored as they are or are needed as a whole."""
-    if program.steps or not plain_chunks(program) or not program.spec.nbytes:
+    if program.steps or not program.plain or not program.spec.nbytes:
         return None
-    strides = chunk_strides(program)
-    bounds = [_bounds(s, strides) for s in plan.sets]
+    bounds = [_bounds(s, program.strides) for s in plan.sets]
     # The longest part of all: what the best chunk needs says little.
     most = sum(int((high - low).max()) for low, high in bounds) + program.spec.dtype.itemsize
     saved = program.spec.nbytes - most
@@ -56,7 +54,7 @@ def make_part_rows(
     return PartRows(program, store, bounds, rows, place)
 
 
-def _bounds(s: AxisSet, strides: list[int]) -> tuple[I64, I64]:
+def _bounds(s: AxisSet, strides: tuple[int, ...]) -> tuple[I64, I64]:
     """Offsets in the chunk, in bytes, of the first and the last item of every entry of a set."""
     if s.src_index is None:
         one = s.src * strides[s.axes[0]]

@@ -62,18 +62,6 @@ def item_format(program: Program) -> ItemFormat | None:
     return ItemFormat(np.dtype(f"u{part}"), dtype.itemsize // part, swap, native)
 
 
-def _chunk_strides(program: Program) -> I64:
-    """Items from one position to the next along each axis of the chunk, as it is stored."""
-    shape = program.spec.shape
-    order = program.permutation or tuple(range(len(shape)))
-    strides = np.ones(len(shape), np.int64)
-    step = 1
-    for axis in reversed(order):
-        strides[axis] = step
-        step *= shape[axis]
-    return strides
-
-
 class PlacementTables:
     """Offsets of the items of a plan, in units.
 
@@ -100,7 +88,7 @@ class PlacementTables:
         *,
         last_only: bool = False,
     ) -> None:
-        strides = _chunk_strides(program) * units
+        strides = np.array(program.strides, np.int64) // program.spec.dtype.itemsize * units
         src, dst = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         self._start: list[I64] = []
         self._count: list[I64] = []

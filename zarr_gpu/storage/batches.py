@@ -1,4 +1,4 @@
-"""Cutting what is to be stored into blocks of bounded size.
+"""Stores that take many items at once, and cutting what they are to store into bounded blocks.
 
 Imports ``errors``, ``storage.base``, ``storage.failures`` and ``storage.keys``; called by stores
 that send many values at once.
@@ -6,16 +6,44 @@ that send many values at once.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 
 from zarr_gpu.errors import StoreError
-from zarr_gpu.storage.base import Buffer, as_bytes_view
+from zarr_gpu.storage.base import Buffer, Store, as_bytes_view
 from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key
 
-__all__ = ["Item", "blocks"]
+__all__ = ["BatchStore", "Item", "blocks"]
 
 Item = tuple[str, bytes]
+
+
+class BatchStore(Store):
+    """A store that removes many keys at once."""
+
+    @abstractmethod
+    def remove_many(self, keys: list[str]) -> None:
+        """Remove keys, if there; at least one, and all of them checked."""
+
+    def delete_many(self, keys: Iterable[str]) -> None:
+        """Remove keys, in as few requests as the store can."""
+        self._check_writable()
+        names = [check_key(key) for key in keys]
+        if not names:
+            return
+        try:
+            self.remove_many(names)
+        except Exception as cause:  # noqa: BLE001  whatever goes wrong becomes one kind of error
+            fail("delete", names[0], cause)
+
+    def remove(self, key: str) -> None:
+        self.remove_many([key])
+
+    def remove_prefix(self, prefix: str) -> None:
+        keys = list(self.walk(prefix))
+        if keys:
+            self.remove_many(keys)
 
 
 def blocks(

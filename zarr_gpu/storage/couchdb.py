@@ -20,15 +20,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
 from zarr_gpu.extents import REST
-from zarr_gpu.storage.base import Buffer, Store
-from zarr_gpu.storage.batches import Item, blocks
+from zarr_gpu.storage.base import Buffer
+from zarr_gpu.storage.batches import BatchStore, Item, blocks
 from zarr_gpu.storage.failures import (
     StoreConnectionError,
     StorePermissionError,
     StoreTimeoutError,
     fail,
 )
-from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.lazy import OnePerProcess
 from zarr_gpu.storage.ordered import children_by_page, walk_by_page
 from zarr_gpu.storage.urls import Parsers, natural, options_of, seconds, split_fragment, take_query
@@ -66,7 +65,7 @@ def open_url(
     return CouchStore(bare.partition("+")[2], read_only=read_only, **options), path
 
 
-class CouchStore(Store):
+class CouchStore(BatchStore):
     """Values as attachments in a database of a CouchDB server.
 
     Parameters
@@ -331,24 +330,10 @@ class CouchStore(Store):
         self._make()
         self._change({key: _document(key, bytes(data))})
 
-    def delete_many(self, keys: Iterable[str]) -> None:
+    def remove_many(self, keys: list[str]) -> None:
         """Remove keys, 200 in one request."""
-        self._check_writable()
-        names = [check_key(key) for key in keys]
-        try:
-            self._delete_names(names)
-        except StoreError as cause:
-            fail("delete", names[0], cause)
-
-    def _delete_names(self, keys: list[str]) -> None:
         for a in range(0, len(keys), BLOCK_ITEMS):
             self._change({key: {"_deleted": True} for key in keys[a : a + BLOCK_ITEMS]})
-
-    def remove(self, key: str) -> None:
-        self._delete_names([key])
-
-    def remove_prefix(self, prefix: str) -> None:
-        self._delete_names(list(self.walk(prefix)))
 
     # ---- the rest ------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, gather
-from zarr_gpu.storage.batches import blocks
+from zarr_gpu.storage.base import Buffer, gather
+from zarr_gpu.storage.batches import BatchStore, blocks
 from zarr_gpu.storage.failures import StorePermissionError, fail
 from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.lazy import OnePerProcess
@@ -63,7 +63,7 @@ def open_url(
     return LmdbStore(f"/{unquote(place)}", read_only=read_only, **options), path
 
 
-class LmdbStore(Store):
+class LmdbStore(BatchStore):
     """Values in the LMDB database at ``path``.
 
     Parameters
@@ -234,17 +234,9 @@ class LmdbStore(Store):
     def write(self, key: str, data: memoryview) -> None:
         self._change(lambda transaction: _put(transaction, key, data))
 
-    def delete_many(self, keys: Iterable[str]) -> None:
+    def remove_many(self, keys: list[str]) -> None:
         """Remove keys in one transaction."""
-        self._check_writable()
-        names = [check_key(key) for key in keys]
-        if names:
-            try:
-                self._delete_names(names)
-            except Exception as cause:  # noqa: BLE001  see above
-                fail("delete", names[0], cause)
 
-    def _delete_names(self, keys: Iterable[str]) -> None:
         def delete(transaction: Any) -> None:
             for key in keys:
                 if _find(transaction, key) is not None:
@@ -252,12 +244,6 @@ class LmdbStore(Store):
 
         if self._there():
             self._change(delete)
-
-    def remove(self, key: str) -> None:
-        self._delete_names([key])
-
-    def remove_prefix(self, prefix: str) -> None:
-        self._delete_names(list(self.walk(prefix)))
 
     def rename_prefix(self, source: str, target: str) -> None:
         """Give keys another prefix in one transaction."""

@@ -16,15 +16,14 @@ from typing import Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, gather
-from zarr_gpu.storage.batches import Item, blocks
+from zarr_gpu.storage.base import Buffer, gather
+from zarr_gpu.storage.batches import BatchStore, Item, blocks
 from zarr_gpu.storage.failures import (
     StoreConnectionError,
     StorePermissionError,
     StoreTimeoutError,
     fail,
 )
-from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.lazy import OnePerProcess
 from zarr_gpu.storage.ordered import bounds, children_by_page, walk_by_page
 from zarr_gpu.storage.pool import map_ahead
@@ -73,7 +72,7 @@ def open_url(
     return MongoStore(bare, read_only=read_only, **options), path
 
 
-class MongoStore(Store):
+class MongoStore(BatchStore):
     """Values as documents of a MongoDB collection.
 
     Parameters
@@ -382,21 +381,12 @@ class MongoStore(Store):
     def write(self, key: str, data: memoryview) -> None:
         self._store([(key, bytes(data))])
 
-    def delete_many(self, keys: Iterable[str]) -> None:
+    def remove_many(self, keys: list[str]) -> None:
         """Remove keys, 500 in one request."""
-        self._check_writable()
-        names = [check_key(key) for key in keys]
-        try:
-            self._delete_names(names)
-        except StoreError as cause:
-            fail("delete", names[0], cause)
-
-    def _delete_names(self, keys: list[str]) -> None:
         from pymongo.errors import PyMongoError
 
         try:
-            if keys:
-                self._prepare()
+            self._prepare()
             for a in range(0, len(keys), BLOCK_ITEMS):
                 self._delete_documents({"$in": keys[a : a + BLOCK_ITEMS]})
         except PyMongoError as cause:
@@ -406,9 +396,6 @@ class MongoStore(Store):
         old = self._with_parts(keys)
         self._values.delete_many({"_id": keys})
         self._drop_parts(old)
-
-    def remove(self, key: str) -> None:
-        self._delete_names([key])
 
     def remove_prefix(self, prefix: str) -> None:
         from pymongo.errors import PyMongoError

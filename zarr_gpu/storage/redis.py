@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, gather
-from zarr_gpu.storage.batches import Item, blocks
+from zarr_gpu.storage.base import Buffer, gather
+from zarr_gpu.storage.batches import BatchStore, Item, blocks
 from zarr_gpu.storage.failures import (
     StoreConnectionError,
     StorePermissionError,
@@ -60,7 +60,7 @@ def open_url(
     return RedisStore(bare, read_only=read_only, **options), path
 
 
-class RedisStore(Store):
+class RedisStore(BatchStore):
     """Values as Redis strings ``PREFIX:KEY``, and a sorted set ``PREFIX`` of all keys.
 
     Parameters
@@ -374,18 +374,9 @@ class RedisStore(Store):
         self._make_index()
         self._ask(*self._set([(key, bytes(data))]), atomic=True)
 
-    def delete_many(self, keys: Iterable[str]) -> None:
+    def remove_many(self, keys: list[str]) -> None:
         """Remove keys, 1,000 in one transaction."""
-        self._check_writable()
-        names = [check_key(key) for key in keys]
-        try:
-            self._delete_names(names)
-        except StoreError as cause:
-            fail("delete", names[0], cause)
-
-    def _delete_names(self, keys: list[str]) -> None:
-        if keys:
-            self._make_index()
+        self._make_index()
         for a in range(0, len(keys), BLOCK_ITEMS):
             part = keys[a : a + BLOCK_ITEMS]
             self._ask(
@@ -393,12 +384,6 @@ class RedisStore(Store):
                 ("ZREM", self._index, *(key.encode() for key in part)),
                 atomic=True,
             )
-
-    def remove(self, key: str) -> None:
-        self._delete_names([key])
-
-    def remove_prefix(self, prefix: str) -> None:
-        self._delete_names(list(self.walk(prefix)))
 
     def rename_prefix(self, source: str, target: str) -> None:
         """Give keys another prefix, all in one transaction."""

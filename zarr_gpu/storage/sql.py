@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr_gpu.errors import InvalidKeyError, StoreError
 from zarr_gpu.extents import REST, Memory
-from zarr_gpu.storage.base import Buffer, Store, as_bytes_view, gather
-from zarr_gpu.storage.batches import Item, blocks
+from zarr_gpu.storage.base import Buffer, as_bytes_view, gather
+from zarr_gpu.storage.batches import BatchStore, Item, blocks
 from zarr_gpu.storage.failures import fail
-from zarr_gpu.storage.keys import check_key
 from zarr_gpu.storage.lazy import OnePerProcess
 from zarr_gpu.storage.ordered import bounds, children_by_page, walk_by_page
 from zarr_gpu.storage.pool import map_ahead
@@ -89,7 +88,7 @@ def open_url(
     return SqlStore(bare, read_only=read_only, **options), path
 
 
-class SqlStore(Store):
+class SqlStore(BatchStore):
     """Values as rows of a table with the columns ``k`` (the key) and ``v`` (the bytes).
 
     Parameters
@@ -393,24 +392,11 @@ class SqlStore(Store):
         self._check_limit(key, len(value))
         self._change(lambda connection: self._upsert(connection, [(key, value)]))
 
-    def delete_many(self, keys: Iterable[str]) -> None:
+    def remove_many(self, keys: list[str]) -> None:
         """Remove keys in one transaction."""
-        self._check_writable()
-        names = [self._dialect.key(check_key(key)) for key in keys]
-        if not names:
-            return
-        try:
-            if self._exists():
-                self._change(
-                    lambda c: (
-                        c.exec_driver_sql(self._dialect.delete(), [(n,) for n in names]) and None
-                    )
-                )
-        except StoreError as cause:
-            fail("delete", _text(names[0]), cause)
-
-    def remove(self, key: str) -> None:
-        self.delete_many([key])
+        if self._exists():
+            rows = [(self._dialect.key(key),) for key in keys]
+            self._change(lambda c: c.exec_driver_sql(self._dialect.delete(), rows) and None)
 
     def remove_prefix(self, prefix: str) -> None:
         if self._exists():

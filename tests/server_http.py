@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from servers import serving
 
 __all__ = ["HttpServer", "http_server"]
 
@@ -128,25 +130,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class Quiet(ThreadingHTTPServer):
-    request_queue_size = 256
-
-    def handle_error(self, request: Any, address: Any) -> None:
-        """A client that goes away is no error here."""
-
-
 @contextmanager
 def http_server(folder: Path) -> Iterator[HttpServer]:
     """Serve the files of a folder."""
     state = HttpServer(folder)
-    handler = type("FolderHandler", (Handler,), {"state": state})
-    server = Quiet(("127.0.0.1", 0), handler)
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with serving(Handler, state=state) as state.url:
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

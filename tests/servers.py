@@ -11,14 +11,17 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-__all__ = ["find", "free_port", "running"]
+__all__ = ["find", "free_port", "running", "serving"]
 
 
 def free_port() -> int:
@@ -90,3 +93,27 @@ def running(
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Quiet(ThreadingHTTPServer):
+    request_queue_size = 256
+
+    def handle_error(self, request: Any, address: Any) -> None:
+        """A client that goes away is no error here."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler], **attributes: Any) -> Iterator[str]:
+    """Answer HTTP requests in threads of this process until the end of the block; yields the URL.
+
+    ``attributes`` are those of the handlers.
+    """
+    server = _Quiet(("127.0.0.1", 0), type(handler.__name__, (handler,), attributes))
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from store_arrays import StoreArraySuite
+from store_databases import check_killed_writer
 from store_suite import StoreSuite, blob, fetch, in_child
 
 import zarr_gpu
@@ -218,33 +219,7 @@ def test_forks_while_other_threads_read(store: LmdbStore) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="platform: no fork")
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
-    for _ in range(3):
-        done, told = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                with LmdbStore(tmp_path / "a") as store:
-                    for i in range(10_000):
-                        store.put_many((f"k/{j}", b"%d" % i) for j in range(10))
-                        os.write(told, b"%d " % i)
-            finally:
-                os._exit(1)
-        acknowledged = b""
-        while acknowledged.count(b" ") < 20:
-            acknowledged += os.read(done, 100)
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        os.close(told)
-        while part := os.read(done, 1000):
-            acknowledged += part
-        os.close(done)
-        with LmdbStore(tmp_path / "a") as store:
-            values = {store.get(f"k/{j}") for j in range(10)}
-            assert len(values) == 1
-            (value,) = values
-            assert value is not None
-            assert int(value) >= int(acknowledged.split()[-1])
-            store.delete_prefix("")
+    check_killed_writer(lambda: LmdbStore(tmp_path / "a"))
 
 
 def test_stores_of_one_path_share_what_is_open(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from server_redis import redis_server
 from servers import find, free_port, running
 from store_arrays import StoreArraySuite
+from store_databases import check_bounded_memory, check_unreachable
 from store_suite import StoreSuite, fetch, in_child
 
 import zarr_gpu
@@ -22,7 +22,6 @@ from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.failures import (
-    StoreConnectionError,
     StorePermissionError,
     StoreTimeoutError,
 )
@@ -116,15 +115,7 @@ def test_a_batch_of_many_blocks_is_all_or_nothing(
 
 def test_a_batch_takes_bounded_memory(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK_NBYTES", 1 << 20)
-    store.put("warm", b"up")
-    tracemalloc.start()
-    try:
-        store.put_many((f"k/{i}", b"\x01" * (1 << 18)) for i in range(64))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert len(list(store.list_prefix("k"))) == 64
-    assert peak < 8 << 20  # of 16 MiB
+    check_bounded_memory(store, 8 << 20)
 
 
 def test_a_refused_batch_leaves_nothing(redis_server: str, client: Any) -> None:
@@ -183,17 +174,7 @@ def test_a_forked_child_writes(store: RedisStore) -> None:
 
 def test_no_server() -> None:
     with RedisStore(f"redis://127.0.0.1:{free_port()}/0", timeout=2) as store:
-        for call in (
-            lambda: store.get("x"),
-            lambda: fetch(store, ("x", 0, 1), ("y", 0, 1)),
-            lambda: store.put("x", b"1"),
-            lambda: store.put_many([("x", b"1")]),
-            lambda: list(store.list_prefix("x")),
-            lambda: store.delete_many(["x"]),
-        ):
-            with pytest.raises(StoreConnectionError, match="refused") as caught:
-                call()
-            assert caught.value.key == "x"
+        check_unreachable(store, "refused")
 
 
 def test_a_wrong_password(redis_server: str) -> None:

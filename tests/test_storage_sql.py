@@ -6,7 +6,6 @@ import os
 import sqlite3
 import sys
 import threading
-import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from server_mariadb import mariadb
 from server_postgresql import postgresql
 from servers import free_port
 from store_arrays import StoreArraySuite
+from store_databases import check_bounded_memory, check_killed_writer, check_unreachable
 from store_suite import StoreSuite, blob, fetch, in_child
 
 import zarr_gpu
@@ -24,7 +24,6 @@ from zarr_gpu.errors import InvalidKeyError, MissingDependencyError, StoreError
 from zarr_gpu.extents import REST
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.failures import (
-    StoreConnectionError,
     StorePermissionError,
     StoreTimeoutError,
 )
@@ -103,15 +102,7 @@ class SqlSuite(StoreSuite, StoreArraySuite):
         self, store: SqlStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(sql, "BLOCK_NBYTES", 1 << 20)
-        store.put("warm", b"up")
-        tracemalloc.start()
-        try:
-            store.put_many((f"k/{i}", b"\x01" * (1 << 18)) for i in range(64))
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert len(list(store.list_prefix("k"))) == 64
-        assert peak < 9 << 20  # of 16 MiB: two blocks, and what the driver makes of one
+        check_bounded_memory(store, 9 << 20)  # two blocks, and what the driver makes of one
 
     def test_of_equal_keys_in_a_batch_the_last_counts(self, store: Store) -> None:
         store.put_many([("x", b"1"), ("y", b"2"), ("x", b"3")])
@@ -223,18 +214,7 @@ class ServerSuite(SqlSuite):
     def test_no_server(self, store: SqlStore) -> None:
         url = store._url.replace(f":{make_url(store._url).port}/", f":{free_port()}/")
         with SqlStore(url, timeout=5) as other:
-            for call in (
-                lambda: other.get("x"),
-                lambda: fetch(other, ("x", 0, 1), ("y", 0, 1)),
-                lambda: other.put("x", b"1"),
-                lambda: other.put_many([("x", b"1")]),
-                lambda: list(other.list_prefix("x")),
-                lambda: other.delete_many(["x"]),
-            ):
-                with pytest.raises(StoreConnectionError) as caught:
-                    call()
-                assert caught.value.key == "x"
-                assert "secret" not in str(caught.value)
+            check_unreachable(other)
 
     def test_lost_connections_are_made_again(self, store: SqlStore) -> None:
         store.put("x", b"1")
@@ -401,34 +381,7 @@ def test_a_lock_of_another_is_waited_for_in_bounded_time(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="platform: no fork")
 def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/a.db"
-    for _ in range(3):
-        done, told = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                with SqlStore(url) as store:
-                    for i in range(10_000):
-                        store.put_many((f"k/{j}", b"%d" % i) for j in range(10))
-                        os.write(told, b"%d " % i)
-            finally:
-                os._exit(1)
-        acknowledged = b""
-        while acknowledged.count(b" ") < 20:
-            acknowledged += os.read(done, 100)
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
-        os.close(told)
-        while part := os.read(done, 1000):
-            acknowledged += part
-        os.close(done)
-        with SqlStore(url) as store:
-            values = {store.get(f"k/{j}") for j in range(10)}
-            assert len(values) == 1
-            (value,) = values
-            assert value is not None
-            assert int(value) >= int(acknowledged.split()[-1])
-            store.delete_prefix("")
+    check_killed_writer(lambda: SqlStore(f"sqlite:///{tmp_path}/a.db"))
 
 
 # ------------------------------------------------------------------------------------------- URLs

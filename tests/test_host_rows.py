@@ -103,7 +103,7 @@ CODECS: dict[str, Any] = {
     "zlib": {"name": "numcodecs.zlib", "configuration": {"level": 1}},
     "lz4": {"name": "numcodecs.lz4", "configuration": {"acceleration": 1}},
 }  # fmt: skip
-PLACES = ["memory", "local"]
+PLACES = ["memory", "local", "zip"]
 
 
 def has_deflate() -> bool:
@@ -363,3 +363,21 @@ def test_warmup_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_loop", None)
     zarr_gpu.warmup("cpu")
     assert compiled._loop is not None
+
+
+def test_a_zip_file_that_is_closed_meanwhile_is_read_to_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = VALUES.astype("u2")
+    fast, _ = stored("zip", tmp_path, values, chunks=(8, 12), compressors=CODECS["raw"])
+    read = host_rows.RowLoop.read
+
+    def closing(self: Any, job: Any) -> Any:
+        fast.store.close()
+        (tmp_path / "other").write_bytes(bytes(100_000))
+        with (tmp_path / "other").open("rb"):  # which gets the descriptor that was given back
+            return read(self, job)
+
+    monkeypatch.setattr(host_rows.RowLoop, "read", closing)
+    assert np.array_equal(fast[...], values)
+    assert np.array_equal(fast[...], values)

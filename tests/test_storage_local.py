@@ -78,7 +78,7 @@ class TestWithoutModernCalls(StoreSuite):
     def store(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
         monkeypatch.setattr(atomic, "preadv", atomic._seek_and_read)
         monkeypatch.delattr(os, "pread", raising=False)
-        monkeypatch.setattr(atomic, "_HAS_LOCKS", False)
+        monkeypatch.setattr(atomic, "HAS_LOCKS", False)
         return LocalStore(root)
 
 

@@ -233,7 +233,7 @@ def test_requests_that_a_server_sees(between: Proxy) -> None:
     assert not got[40:].any()
     chunks = [path for _, path in between.requests if "/c/" in path]
     assert len(chunks) == len(set(chunks)) == 200
-    assert 10 <= between.most <= 20
+    assert 10 <= between.most <= 25  # 20, and answers that are sent but not yet counted as done
 
 
 def test_ranges_of_a_shard(between: Proxy) -> None:

@@ -22,7 +22,7 @@ from store_suite import StoreSuite, blob, fetch, in_child, parts
 
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError, ZarrError
 from zarr_gpu.extents import REST, ByteRequest, HostMemory
-from zarr_gpu.storage import atomic, zip_journal
+from zarr_gpu.storage import atomic
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.zip import ZipStore
 from zarr_gpu.storage.zip_directory import Entry, directory_bytes, local_header
@@ -82,7 +82,7 @@ class TestWithoutPositionalReads(StoreSuite):
     def store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(atomic, "preadv", atomic._seek_and_read)
         monkeypatch.delattr(os, "pread", raising=False)
-        monkeypatch.setattr(zip_journal, "_HAS_LOCKS", False)
+        monkeypatch.setattr(atomic, "HAS_LOCKS", False)
         with ZipStore(tmp_path / "a.zip", mode="a") as store:
             yield store
 

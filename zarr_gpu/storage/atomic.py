@@ -31,10 +31,12 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_HAS_LOCKS: bool = fcntl is not None
+HAS_LOCKS: bool = fcntl is not None
 
 __all__ = [
+    "HAS_LOCKS",
     "is_temporary",
+    "lock",
     "preadv",
     "read_bytes",
     "read_into",
@@ -124,7 +126,7 @@ def replace_file(path: str, data: memoryview, *, durable: bool) -> None:
         _write_all(fd, data)
         if durable:
             os.fsync(fd)
-        if not _HAS_LOCKS:  # Windows cannot rename what is open
+        if not HAS_LOCKS:  # Windows cannot rename what is open
             os.close(fd)
             fd = -1
         _replace(temporary, path)
@@ -168,11 +170,11 @@ def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
                     raise
             continue
         except FileExistsError:
-            if _HAS_LOCKS and _remove_if_dead(path):
+            if HAS_LOCKS and _remove_if_dead(path):
                 continue
             now = time.monotonic()
             deadline = deadline or now + 0.25
-            if _HAS_LOCKS and now < deadline:
+            if HAS_LOCKS and now < deadline:
                 time.sleep(pause)
                 pause = min(2 * pause, 0.01)
                 continue
@@ -183,17 +185,25 @@ def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:
         os.close(fd)
 
 
-def _own(fd: int) -> bool:
-    """Lock a temporary file just created; False where another writer has removed it meanwhile."""
-    if not _HAS_LOCKS:
+def lock(fd: int) -> bool:
+    """Take the lock of a file, and keep it until ``fd`` is closed; False where another holds it.
+
+    Where the system has no locks, or the file system, everybody gets them.
+    """
+    if not HAS_LOCKS:
         return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True  # no locks on this file system: nobody will take it for a dead writer's
-    return os.fstat(fd).st_nlink > 0
+        return True
+    return True
+
+
+def _own(fd: int) -> bool:
+    """Lock a temporary file just created; False where another writer has removed it meanwhile."""
+    return lock(fd) and (not HAS_LOCKS or os.fstat(fd).st_nlink > 0)
 
 
 def _remove_if_dead(path: str) -> bool:

@@ -82,6 +82,19 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_close_all)
 
 
+class _Descriptor:
+    """A descriptor of one's own for a file that is open; closed with the last reference."""
+
+    fd = -1
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
 class ZipStore(ZipReader):
     """Values as entries of the zip file ``path``.
 
@@ -266,10 +279,17 @@ class ZipStore(ZipReader):
         if type(self) is not ZipStore or not hasattr(os, "pread"):
             return None
         self._load()
-        # Values stay where they are as long as the archive is open, and new ones come behind them.
-        return Files(descriptor=self._fd, values=self._places) if self._fd >= 0 else None
+        if self._fd < 0:
+            return None
+        # Values stay where they are, and new ones come behind them; but the store may be closed, or
+        # begin to write, while others read.
+        try:
+            held = _Descriptor(self._fd)
+        except OSError:
+            return None  # no descriptor is to be had: what opens none can still read
+        return Files(descriptor=held.fd, values=lambda keys: (self._places(keys), held))
 
-    def _places(self, keys: list[str]) -> tuple[list[tuple[int, int]], Any]:
+    def _places(self, keys: list[str]) -> list[tuple[int, int]]:
         places: list[tuple[int, int]] = []
         for key in keys:
             try:
@@ -282,7 +302,7 @@ class ZipStore(ZipReader):
                 places.append((0, REST))
             else:
                 places.append((entry.data, entry.size))
-        return places, self
+        return places
 
     # ---- writing -------------------------------------------------------------------------------
 
@@ -326,20 +346,9 @@ class ZipStore(ZipReader):
         directory = self._load()
         if self._journal is None:
             before = self._seen
-            journal = Journal(self._path)
+            journal, size = self._claim(left_is_an_error=True)
             try:
-                if journal.left is not None:
-                    raise StoreError(  # noqa: TRY301
-                        f"another writer left {self._path!r} unfinished: close this store first"
-                    )
-                fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
-            except BaseException:
-                journal.release()
-                raise
-            size = os.fstat(fd).st_size
-            self._take(journal, fd, size)
-            try:
-                if size and _stamp(fd) != before:  # another store has written it meanwhile
+                if size and _stamp(self._fd) != before:  # another store has written it meanwhile
                     directory = self._directory = self._parse(size)
                 journal.begin(size, self._end_crc(size))
             except BaseException:
@@ -350,16 +359,25 @@ class ZipStore(ZipReader):
             raise StoreError("a zip file open for writing cannot be written to after fork")
         return self._journal, directory  # type: ignore[return-value]
 
-    def _recover(self) -> Directory:
-        """Take over what a dead writer left."""
+    def _claim(self, *, left_is_an_error: bool = False) -> tuple[Journal, int]:
+        """Become the file's one writer: its journal, and how long the file is."""
         journal = Journal(self._path)
         try:
+            if left_is_an_error and journal.left is not None:
+                raise StoreError(  # noqa: TRY301
+                    f"another writer left {self._path!r} unfinished: close this store first"
+                )
             fd = os.open(self._path, os.O_RDWR | os.O_CREAT | _BINARY, 0o666)
         except BaseException:
             journal.release()
             raise
         size = os.fstat(fd).st_size
         self._take(journal, fd, size)
+        return journal, size
+
+    def _recover(self) -> Directory:
+        """Take over what a dead writer left."""
+        journal, size = self._claim()
         try:
             left = journal.left
             if left is None or (left.start and not self._is_of(left, size)):
@@ -370,7 +388,7 @@ class ZipStore(ZipReader):
             directory = self._parse(left.start) if left.start else Directory()
             found = scan(self._pread, left.start, size)
             self._end = replay(left, directory.entries, found)
-            os.ftruncate(fd, self._end)
+            os.ftruncate(self._fd, self._end)
         except BaseException:
             self._drop()
             raise

@@ -7,7 +7,7 @@ deletion adds a line.  The writer holds a lock on the journal; one without a loc
 writer that died, and from it the next writer recovers what that one had written.  On systems
 without file locks every journal is taken for a dead writer's.
 
-Plain files; imports ``errors``; called by ``storage/zip.py``.
+Plain files; imports ``errors`` and ``storage.atomic``; called by ``storage/zip.py``.
 """
 
 # ruff: noqa: PTH108, PTH116, PTH118  system calls on one path
@@ -24,15 +24,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from zarr_gpu.errors import StoreError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from zarr_gpu.storage import atomic
 
 T = TypeVar("T")
-
-_HAS_LOCKS: bool = fcntl is not None
 
 __all__ = ["BusyError", "Journal", "Record", "journal_path", "read_journal", "replay"]
 
@@ -122,7 +116,7 @@ class Journal:
         while True:
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
             fd = os.open(self.path, flags, 0o666)
-            if not _lock(fd):
+            if not atomic.lock(fd):
                 os.close(fd)
                 raise BusyError(f"{path!r} is being written by another process or store")
             if _still_named(fd, self.path):  # else its writer has just finished
@@ -149,7 +143,7 @@ class Journal:
 
     def finish(self) -> None:
         """The file is a whole archive again."""
-        if not _HAS_LOCKS:  # Windows cannot remove what is open
+        if not atomic.HAS_LOCKS:  # Windows cannot remove what is open
             self.release()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
@@ -160,18 +154,6 @@ class Journal:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    if not _HAS_LOCKS:
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # no locks on this file system
-    return True
 
 
 def _still_named(fd: int, path: str) -> bool:

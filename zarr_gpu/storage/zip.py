@@ -35,10 +35,8 @@ import zlib
 from typing import TYPE_CHECKING, Any
 
 from zarr_gpu.errors import InvalidKeyError, ReadOnlyError, StoreError
-from zarr_gpu.extents import MISSING, REST, Files, Memory
-from zarr_gpu.storage import atomic
+from zarr_gpu.extents import Files
 from zarr_gpu.storage.failures import fail
-from zarr_gpu.storage.spans import Span
 from zarr_gpu.storage.zip_directory import (
     DEFLATED,
     STORED,
@@ -50,7 +48,7 @@ from zarr_gpu.storage.zip_directory import (
     scan,
 )
 from zarr_gpu.storage.zip_journal import BusyError, Journal, Record, read_journal, replay
-from zarr_gpu.storage.zip_reading import ZipReader, check_length, entry_range
+from zarr_gpu.storage.zip_reading import ZipFileReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,20 +80,7 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_close_all)
 
 
-class _Descriptor:
-    """A descriptor of one's own for a file that is open; closed with the last reference."""
-
-    fd = -1
-
-    def __init__(self, fd: int) -> None:
-        self.fd = os.dup(fd)
-
-    def __del__(self) -> None:
-        if self.fd >= 0:
-            os.close(self.fd)
-
-
-class ZipStore(ZipReader):
+class ZipStore(ZipFileReader):
     """Values as entries of the zip file ``path``.
 
     Parameters
@@ -236,73 +221,9 @@ class ZipStore(ZipReader):
         except OSError as cause:
             fail("read", self._path, cause)
 
-    # ---- reading -------------------------------------------------------------------------------
-
-    def _pread(self, offset: int, nbytes: int) -> bytes:
-        if hasattr(os, "pread"):
-            return atomic.read_bytes(self._fd, nbytes, offset)
-        with self._lock:
-            return atomic.read_bytes(self._fd, nbytes, offset)
-
-    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
-        if not hasattr(os, "pread"):
-            return super().read_spans(spans, memory)
-        starts, lengths, places, total = [], [], [], 0
-        for key, offset, nbytes in spans:
-            try:
-                entry = self._find(key)
-            except OSError as cause:
-                fail("read", key, cause)
-            starts.append(total)
-            if entry is None:
-                lengths.append(-1)
-                places.append(0)
-                continue
-            if entry.method != STORED:
-                return super().read_spans(spans, memory)
-            lo, length = entry_range(entry, offset, nbytes)
-            lengths.append(length)
-            places.append(entry.data + lo)
-            total += (length + 63) & -64
-        base = memory.empty(total)
-        view = memoryview(base)  # type: ignore[arg-type]
-        for (key, _, _), start, length, place in zip(spans, starts, lengths, places, strict=True):
-            if length > 0:
-                try:
-                    got = atomic.read_into(self._fd, view[start : start + length], place)
-                except OSError as cause:
-                    fail("read", key, cause)
-                check_length(key, length, got)
-        return base, starts, lengths
-
     def files(self) -> Files | None:
-        if type(self) is not ZipStore or not hasattr(os, "pread"):
-            return None
-        self._load()
-        if self._fd < 0:
-            return None
-        # Values stay where they are, and new ones come behind them; but the store may be closed, or
-        # begin to write, while others read.
-        try:
-            held = _Descriptor(self._fd)
-        except OSError:
-            return None  # no descriptor is to be had: what opens none can still read
-        return Files(descriptor=held.fd, values=lambda keys: (self._places(keys), held))
-
-    def _places(self, keys: list[str]) -> list[tuple[int, int]]:
-        places: list[tuple[int, int]] = []
-        for key in keys:
-            try:
-                entry = self._find(key)
-            except OSError as cause:
-                fail("read", key, cause)
-            if entry is None:
-                places.append((0, MISSING))
-            elif entry.method != STORED:
-                places.append((0, REST))
-            else:
-                places.append((entry.data, entry.size))
-        return places
+        # A subclass that reads in another way wants to be asked.
+        return super().files() if type(self) is ZipStore else None
 
     # ---- writing -------------------------------------------------------------------------------
 

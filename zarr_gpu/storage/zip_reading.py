@@ -3,22 +3,28 @@
 Stored entries, the usual case, are byte ranges of the archive; deflated ones are decoded piece by
 piece, so that a range costs the memory of the range.  Checksums are verified where a whole value is
 read by itself, and for deflated values whenever they are decoded to their end.  Imports ``errors``,
-``extents`` and ``storage.base``; called by the stores of zip files.
+``extents``, ``storage.base`` and ``storage.atomic``; called by the stores of zip files.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import zlib
 from abc import abstractmethod
 from collections.abc import Iterator
+from typing import Any
 
 from zarr_gpu.errors import DataError, InvalidKeyError
-from zarr_gpu.extents import REST
+from zarr_gpu.extents import MISSING, REST, Files, Memory
+from zarr_gpu.storage import atomic
 from zarr_gpu.storage.base import Buffer, Store
+from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key
-from zarr_gpu.storage.zip_directory import DEFLATED, Directory, Entry
+from zarr_gpu.storage.spans import Span
+from zarr_gpu.storage.zip_directory import DEFLATED, STORED, Directory, Entry
 
-__all__ = ["ZipReader", "check_length", "entry_range"]
+__all__ = ["ZipFileReader", "ZipReader", "check_length", "entry_range"]
 
 _PIECE = 1 << 18
 
@@ -113,6 +119,92 @@ class ZipReader(Store):
                     raise DataError(f"the zip entry is damaged: {cause}", key=key) from cause
                 packed = stream.unconsumed_tail
         yield stream.flush()
+
+
+class _Descriptor:
+    """A descriptor of one's own for a file that is open; closed with the last reference."""
+
+    fd = -1
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
+
+    def __del__(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+
+
+class ZipFileReader(ZipReader):
+    """Entries of an archive that is an open file; subclasses open it."""
+
+    _fd: int
+    _lock: threading.Lock | threading.RLock
+
+    def _pread(self, offset: int, nbytes: int) -> bytes:
+        if hasattr(os, "pread"):
+            return atomic.read_bytes(self._fd, nbytes, offset)
+        with self._lock:
+            return atomic.read_bytes(self._fd, nbytes, offset)
+
+    def read_spans(self, spans: list[Span], memory: Memory) -> tuple[Any, list[int], list[int]]:
+        if not hasattr(os, "pread"):
+            return super().read_spans(spans, memory)
+        starts, lengths, places, total = [], [], [], 0
+        for key, offset, nbytes in spans:
+            try:
+                entry = self._find(key)
+            except OSError as cause:
+                fail("read", key, cause)
+            starts.append(total)
+            if entry is None:
+                lengths.append(-1)
+                places.append(0)
+                continue
+            if entry.method != STORED:
+                return super().read_spans(spans, memory)
+            lo, length = entry_range(entry, offset, nbytes)
+            lengths.append(length)
+            places.append(entry.data + lo)
+            total += (length + 63) & -64
+        base = memory.empty(total)
+        view = memoryview(base)  # type: ignore[arg-type]
+        for (key, _, _), start, length, place in zip(spans, starts, lengths, places, strict=True):
+            if length > 0:
+                try:
+                    got = atomic.read_into(self._fd, view[start : start + length], place)
+                except OSError as cause:
+                    fail("read", key, cause)
+                check_length(key, length, got)
+        return base, starts, lengths
+
+    def files(self) -> Files | None:
+        if not hasattr(os, "pread"):
+            return None
+        self._load()
+        if self._fd < 0:
+            return None
+        # Values stay where they are, and new ones come behind them; but the store may be closed, or
+        # begin to write, while others read.
+        try:
+            held = _Descriptor(self._fd)
+        except OSError:
+            return None  # no descriptor is to be had: what opens none can still read
+        return Files(descriptor=held.fd, values=lambda keys: (self._places(keys), held))
+
+    def _places(self, keys: list[str]) -> list[tuple[int, int]]:
+        places: list[tuple[int, int]] = []
+        for key in keys:
+            try:
+                entry = self._find(key)
+            except OSError as cause:
+                fail("read", key, cause)
+            if entry is None:
+                places.append((0, MISSING))
+            elif entry.method != STORED:
+                places.append((0, REST))
+            else:
+                places.append((entry.data, entry.size))
+        return places
 
 
 def entry_range(entry: Entry, offset: int, nbytes: int) -> tuple[int, int]:

@@ -5,12 +5,6 @@ functions (of the C library, and of codecs) are called by address.  The loop nev
 a row that is not as it should be is left to the caller (``AGAIN``), who reads it in the ordinary
 way and finds out what is wrong.
 
-Every box is a product of sets, outermost first.  Entry ``e`` of set ``s`` is row ``at[s] + e`` of
-``entries``: (start in the chunk, start in the result, count), both in bytes, with ``steps[s]`` =
-(step in the chunk, step in the result, 0, column of the set in ``index``).  Where ``steps[s, 2]``
-is 1 the set goes by tables: the first column of its entries is then the first of ``count``
-positions in ``src_table`` and ``dst_table``.
-
 Imports Numba; called by the CPU device.
 """
 
@@ -21,7 +15,8 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-from .host_calls import (  # noqa: TID251 (a relative name of the mapped package)
+from .host_boxes import box_of, place, span_of, spread  # noqa: TID251 (relative: a mapped package)
+from .host_calls import (  # noqa: TID251
     call0,
     call1,
     call2,
@@ -29,13 +24,7 @@ from .host_calls import (  # noqa: TID251 (a relative name of the mapped package
     call4,
     call5,
     call7,
-    fill,
     load4,
-    move,
-    move1,
-    move2,
-    move4,
-    move8,
 )
 
 __all__ = ["AGAIN", "DONE", "read_rows"]
@@ -74,199 +63,6 @@ def _int(result: Any) -> Any:
     """A result of C's type ``int``: the upper half of the word means nothing."""
     low = result & 0xFFFFFFFF
     return low - 0x100000000 if low >= 0x80000000 else low
-
-
-@njit(**_options)
-def _box(index: Any, row: Any, entries: Any, at: Any, steps: Any, box: Any) -> Any:
-    """Fill ``box`` (k, 5) with the loops of a row, outermost first; returns (k, start, start).
-
-    A loop is (count, step, step, whether by table, first in the tables).  Loops over one item and
-    loops that continue the one inside them disappear.
-    """
-    k = 0
-    src = 0
-    dst = 0
-    for s in range(len(at)):
-        e = at[s] + index[row, steps[s, 3]]
-        count = entries[e, 2]
-        if steps[s, 2]:
-            box[k, 0], box[k, 1], box[k, 2], box[k, 3], box[k, 4] = count, 0, 0, 1, entries[e, 0]
-            k += 1
-            continue
-        src += entries[e, 0]
-        dst += entries[e, 1]
-        if count == 1:
-            continue
-        a, b = steps[s, 0], steps[s, 1]
-        if k and not box[k - 1, 3] and box[k - 1, 1] == count * a and box[k - 1, 2] == count * b:
-            box[k - 1, 0] *= count
-            box[k - 1, 1], box[k - 1, 2] = a, b
-            continue
-        box[k, 0], box[k, 1], box[k, 2], box[k, 3], box[k, 4] = count, a, b, 0, 0
-        k += 1
-    return k, src, dst
-
-
-@njit(**_options)
-def _span(box: Any, k: Any, src: Any, itemsize: Any, table: Any) -> Any:
-    """(first byte, byte after the last) of the chunk that a row needs."""
-    low = src
-    high = src
-    for i in range(k):
-        if box[i, 3]:
-            least = table[box[i, 4]]
-            most = least
-            for j in range(box[i, 4], box[i, 4] + box[i, 0]):
-                least = min(least, table[j])
-                most = max(most, table[j])
-            low += least
-            high += most
-        else:
-            reach = (box[i, 0] - 1) * box[i, 1]
-            if reach < 0:
-                low += reach
-            else:
-                high += reach
-    return low, high + itemsize
-
-
-@njit(**_options)
-def _items(dst: Any, src: Any, count: Any, ds: Any, ss: Any, itemsize: Any) -> None:
-    """Copy ``count`` items that lie ``ds`` and ``ss`` bytes apart."""
-    if itemsize == 1:
-        for _ in range(count):
-            move1(dst, src)
-            dst += ds
-            src += ss
-    elif itemsize == 2:
-        for _ in range(count):
-            move2(dst, src)
-            dst += ds
-            src += ss
-    elif itemsize == 4:
-        for _ in range(count):
-            move4(dst, src)
-            dst += ds
-            src += ss
-    elif itemsize == 8:
-        for _ in range(count):
-            move8(dst, src)
-            dst += ds
-            src += ss
-    else:
-        for _ in range(count):
-            move(dst, src, itemsize)
-            dst += ds
-            src += ss
-
-
-@njit(**_options)
-def _looked_up(dst: Any, src: Any, first: Any, count: Any, dt: Any, st: Any, itemsize: Any) -> None:
-    """Copy items whose places come from tables."""
-    if itemsize == 1:
-        for j in range(first, first + count):
-            move1(dst + dt[j], src + st[j])
-    elif itemsize == 2:
-        for j in range(first, first + count):
-            move2(dst + dt[j], src + st[j])
-    elif itemsize == 4:
-        for j in range(first, first + count):
-            move4(dst + dt[j], src + st[j])
-    elif itemsize == 8:
-        for j in range(first, first + count):
-            move8(dst + dt[j], src + st[j])
-    else:
-        for j in range(first, first + count):
-            move(dst + dt[j], src + st[j], itemsize)
-
-
-@njit(**_options)
-def _place(
-    box: Any, k: Any, src: Any, dst: Any, itemsize: Any, src_table: Any, dst_table: Any, at: Any
-) -> None:
-    """Copy a box; ``at`` (k,) is scratch for the positions of the outer loops."""
-    if k == 0:
-        move(dst, src, itemsize)
-        return
-    run = 0
-    last = k - 1
-    count, ss, ds = box[last, 0], box[last, 1], box[last, 2]
-    if not box[last, 3] and ss == itemsize and ds == itemsize:
-        run = count * itemsize
-    for i in range(last):
-        at[i] = 0
-    while True:
-        s = src
-        d = dst
-        for i in range(last):
-            if box[i, 3]:
-                s += src_table[box[i, 4] + at[i]]
-                d += dst_table[box[i, 4] + at[i]]
-            else:
-                s += at[i] * box[i, 1]
-                d += at[i] * box[i, 2]
-        inner = last - 1
-        # The innermost of the outer loops runs here, without working out the others again.
-        if inner >= 0 and not box[inner, 3]:
-            rows, a, b = box[inner, 0], box[inner, 1], box[inner, 2]
-        else:
-            rows, a, b = 1, 0, 0
-        for _ in range(rows):
-            if run:
-                move(d, s, run)
-            elif box[last, 3]:
-                _looked_up(d, s, box[last, 4], count, dst_table, src_table, itemsize)
-            else:
-                _items(d, s, count, ds, ss, itemsize)
-            s += a
-            d += b
-        i = inner - 1 if rows > 1 or (inner >= 0 and not box[inner, 3]) else inner
-        while i >= 0:
-            at[i] += 1
-            if at[i] < box[i, 0]:
-                break
-            at[i] = 0
-            i -= 1
-        if i < 0:
-            return
-
-
-@njit(**_options)
-def _spread(box: Any, k: Any, dst: Any, item: Any, itemsize: Any, dst_table: Any, at: Any) -> None:
-    """Fill a box of the result with one item."""
-    run = 0
-    last = k - 1
-    if k and not box[last, 3] and box[last, 2] == itemsize:
-        run = box[last, 0]
-    same = True
-    for i in range(1, itemsize):
-        same = same and item[i] == item[0]
-    value = item.ctypes.data
-    for i in range(k):
-        at[i] = 0
-    while True:
-        d = dst
-        for i in range(k):
-            if box[i, 3]:
-                d += dst_table[box[i, 4] + at[i]]
-            else:
-                d += at[i] * box[i, 2]
-        if run and same:
-            fill(d, int(item[0]), run * itemsize)
-        elif run:
-            for j in range(run):
-                move(d + j * itemsize, value, itemsize)
-        else:
-            move(d, value, itemsize)
-        i = last - 1 if run else last
-        while i >= 0:
-            at[i] += 1
-            if at[i] < box[i, 0]:
-                break
-            at[i] = 0
-            i -= 1
-        if i < 0:
-            return
 
 
 @njit(**_options)
@@ -413,7 +209,7 @@ def read_rows(
     index
         (n, nsets) entries of the sets, per row of the batch.
     entries, at, steps, src_table, dst_table
-        The boxes; see the head of this file.
+        The boxes; see ``host_boxes``.
     kind, source, path, prefix, keys, key_at, values
         Where the values lie.  PATHS: ``path`` holds the first ``prefix`` bytes of every path, and
         ``keys`` the rest of each, from ``key_at`` on and behind it a NUL.  DESCRIPTOR: of
@@ -449,7 +245,7 @@ def read_rows(
     again = 0
     for row in range(lo, hi):
         status[row - lo] = DONE
-        k, src, dst = _box(index, row, entries, at, steps, box)
+        k, src, dst = box_of(index, row, entries, at, steps, box)
         key = key_id[row]
         size = nbytes[row]
         begin = offset[row]
@@ -481,9 +277,9 @@ def read_rows(
                     again += 1
                     continue
         if size == _MISSING:
-            _spread(box, k, out + dst, item, itemsize, dst_table, turn)
+            spread(box, k, out + dst, item, itemsize, dst_table, turn)
             continue
-        low, high = _span(box, k, src, itemsize, src_table)
+        low, high = span_of(box, k, src, itemsize, src_table)
         ok = begin >= 0
         if size == _REST and ok:
             if codec == RAW and kind == PATHS:
@@ -505,8 +301,8 @@ def read_rows(
             elif ok:
                 # Only what the selection needs.
                 need = high - low
-                place = start + begin + low
-                ok = call4(functions[PREAD], fd, target + (0 if straight else low), need, place)
+                where = start + begin + low
+                ok = call4(functions[PREAD], fd, target + (0 if straight else low), need, where)
                 ok = ok == need
         elif ok and kind == MEMORY:
             ok = _decode(codec, functions, start + begin, size, target, chunk_nbytes, low, high)
@@ -545,7 +341,7 @@ def read_rows(
             status[row - lo] = AGAIN
             again += 1
         elif not straight:
-            _place(box, k, target + src, out + dst, itemsize, src_table, dst_table, turn)
+            place(box, k, target + src, out + dst, itemsize, src_table, dst_table, turn)
     if opened >= 0:
         call1(functions[CLOSE], fd)
     return again

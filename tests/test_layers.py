@@ -30,7 +30,10 @@ LEVELS = [
     (4, r"storage(\.(kvikio|opening|reference))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
     (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify)"),
-    (5, r"devices\.([a-z]+_runtime|chunk_cache|compiled|helpers|host_rows|part_rows|scratch)"),
+    (
+        5,
+        r"devices\.([a-z]+_runtime|chunk_cache|compiled|cpu_lane|helpers|host_rows|part_rows|scratch)",
+    ),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine|jobs|shard_writes"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),

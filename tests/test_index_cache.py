@@ -46,7 +46,7 @@ def test_indexes_of_settled_shards_are_kept(
 
 
 def test_a_cache_that_is_full_starts_anew() -> None:
-    parsed = np.zeros(4, np.int64), np.zeros(4, np.int64)  # 64 bytes
+    parsed = np.zeros((4, 2), np.int64)  # 64 bytes
     cache = IndexCache(150)
     cache.put("a", 1, parsed)
     cache.put("b", 1, parsed)
@@ -55,7 +55,7 @@ def test_a_cache_that_is_full_starts_anew() -> None:
     cache.put("c", 1, parsed)
     assert cache.get("a", 1) is None
     assert cache.get("c", 1) is parsed
-    cache.put("d", 1, (np.zeros(400, np.int64),) * 2)
+    cache.put("d", 1, np.zeros((400, 2), np.int64))
     assert cache.get("d", 1) is None
 
 

@@ -59,10 +59,10 @@ class Locator:
     def __init__(self, layout: Layout, store: IndexSource) -> None:
         self.layout = layout
         self.store = store
-        # (depth of nesting, key, offset of the shard in the object) -> (offset, nbytes) of its
+        # (depth of nesting, key, offset of the shard in the object) -> offset and nbytes of its
         # children, None where there is no object; the first nested shard may begin where the one
         # around it does.
-        self._indexes: dict[_Name, tuple[I64, I64] | None] = {}
+        self._indexes: dict[_Name, I64 | None] = {}
         self._cached = 0
 
     def forget(self) -> None:
@@ -91,18 +91,17 @@ class Locator:
         m = len(keys)
         indexes = self._outermost(keys)
         at = level.number_of(coords)
-        if m == 1:
-            if indexes[0] is None:
-                return np.zeros(len(at), np.int64), np.full(len(at), MISSING, np.int64)
-            return indexes[0][0][at], indexes[0][1][at]
-        offset = np.zeros((m, level.nchildren), np.int64)
-        nbytes = np.full((m, level.nchildren), MISSING, np.int64)
-        for i, parsed in enumerate(indexes):
-            if parsed is not None:
-                offset[i], nbytes[i] = parsed
-        return offset[key_id, at], nbytes[key_id, at]
+        if m == 1:  # its index may be large: no table
+            only = indexes[0]
+            found = np.tile((0, MISSING), (len(at), 1)) if only is None else only[at]
+        else:
+            table = np.empty((m, level.nchildren, 2), np.int64)
+            for i, parsed in enumerate(indexes):
+                table[i] = (0, MISSING) if parsed is None else parsed
+            found = table[key_id, at]
+        return found[:, 0].copy(), found[:, 1].copy()
 
-    def _outermost(self, keys: list[str]) -> list[tuple[I64, I64] | None]:
+    def _outermost(self, keys: list[str]) -> list[I64 | None]:
         """Parsed indexes of objects: those kept from earlier reads if unchanged, else fetched."""
         kept = self.layout.indexes
         versions = [self.store.version(key) for key in keys]
@@ -151,14 +150,14 @@ class Locator:
             if parsed is None:
                 continue
             here = present[rows]
-            child_offset[here] = offset[here] + parsed[0][number[rows]]
-            child_nbytes[here] = parsed[1][number[rows]]
+            child_offset[here] = offset[here] + parsed[number[rows], 0]
+            child_nbytes[here] = parsed[number[rows], 1]
         self._check_inside(keys, key_id, offset, nbytes, child_offset, child_nbytes)
         return child_offset, child_nbytes
 
     def _fetch(
         self, depth: int, keys: list[str], key_id: I64, offset: I64, nbytes: I64
-    ) -> list[tuple[I64, I64] | None]:
+    ) -> list[I64 | None]:
         """Parsed indexes of distinct shards, None where the object is absent; one request."""
         level = self.layout.levels[depth]
         names = [(depth, keys[k], o) for k, o in zip(key_id.tolist(), offset.tolist(), strict=True)]
@@ -196,7 +195,7 @@ class Locator:
                 if size_ != MISSING:
                     data = extents.base[o : o + size_]
                     parsed = level.parse_index(data, key=names[i][1])
-                    self._cached += parsed[0].nbytes + parsed[1].nbytes
+                    self._cached += parsed.nbytes
                 self._indexes[names[i]] = parsed
             if self._cached > INDEX_CACHE_BYTES:
                 self._make_room(set(names))
@@ -207,7 +206,7 @@ class Locator:
         for name in [n for n in self._indexes if n[0] and n not in needed]:
             parsed = self._indexes.pop(name)
             if parsed is not None:
-                self._cached -= parsed[0].nbytes + parsed[1].nbytes
+                self._cached -= parsed.nbytes
             if self._cached <= INDEX_CACHE_BYTES:
                 break
 

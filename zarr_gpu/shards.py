@@ -88,8 +88,8 @@ class ShardLevel:
             number, coords[axis] = divmod(number, self.counts[axis])
         return tuple(coords)
 
-    def parse_index(self, data: U8, *, key: str | None = None) -> tuple[I64, I64]:
-        """(offset, nbytes) of every child, nbytes MISSING where it is absent.
+    def parse_index(self, data: U8, *, key: str | None = None) -> I64:
+        """(nchildren, 2) offset and nbytes of every child, nbytes MISSING where it is absent.
 
         Raises
         ------
@@ -108,8 +108,7 @@ class ShardLevel:
             ) from err
         pairs = np.ascontiguousarray(index).reshape(-1, 2)
         if len(pairs) and int(pairs.max()) < 2**62:  # no child is absent, nothing is impossible
-            whole = pairs.astype(np.int64)
-            return whole[:, 0], whole[:, 1]
+            return pairs.astype(np.int64)
         offset, nbytes = pairs[:, 0], pairs[:, 1]
         absent = (offset == EMPTY) & (nbytes == EMPTY)
         half = np.uint64(2**62)  # far beyond any file; keeps every sum inside int64
@@ -121,8 +120,9 @@ class ShardLevel:
                 f"offset {int(offset[i])}, nbytes {int(nbytes[i])}",
                 key=key,
             )
-        offset = np.where(absent, 0, offset).astype(np.int64)
-        return offset, np.where(absent, MISSING, nbytes.astype(np.int64))
+        parsed = pairs.astype(np.int64)
+        parsed[absent] = 0, MISSING
+        return parsed
 
     def encode_index(self, offset: I64, nbytes: I64) -> U8:
         """The inverse of :meth:`parse_index`."""
@@ -141,16 +141,16 @@ class IndexCache:
 
     def __init__(self, nbytes: int = 32 << 20) -> None:
         self._most, self._nbytes = nbytes, 0
-        self._entries: dict[str, tuple[Hashable, tuple[I64, I64]]] = {}
+        self._entries: dict[str, tuple[Hashable, I64]] = {}
 
-    def get(self, key: str, version: Hashable) -> tuple[I64, I64] | None:
+    def get(self, key: str, version: Hashable) -> I64 | None:
         """The index, if it is that of this version."""
         entry = self._entries.get(key)
         return entry[1] if entry is not None and entry[0] == version else None
 
-    def put(self, key: str, version: Hashable, parsed: tuple[I64, I64]) -> None:
+    def put(self, key: str, version: Hashable, parsed: I64) -> None:
         """Keep an index; too many, and all others are dropped."""
-        size = parsed[0].nbytes + parsed[1].nbytes
+        size = parsed.nbytes
         if self._nbytes + size > self._most:
             self._entries, self._nbytes = {}, 0
         if size <= self._most:
@@ -219,7 +219,7 @@ def explode(levels: Sequence[ShardLevel], data: U8, *, key: str | None = None) -
             "a shard is smaller than its index", key=key, expected=size, actual=len(data)
         )
     index = data[len(data) - size :] if level.at_end else data[:size]
-    offset, nbytes = level.parse_index(index, key=key)
+    offset, nbytes = level.parse_index(index, key=key).T
     chunks: dict[Coords, U8] = {}
     for number in np.flatnonzero(nbytes != MISSING).tolist():
         start = int(offset[number])

@@ -1,4 +1,4 @@
-"""Boxes of chunks and of results, for the compiled loop of ``host_rows``: loops over addresses.
+"""Boxes of chunks and of results, for the compiled loops of the CPU device: loops over addresses.
 
 Every box is a product of sets, outermost first.  Entry ``e`` of set ``s`` is row ``at[s] + e`` of
 ``entries``: (start in the chunk, start in the result, count), both in bytes, with ``steps[s]`` =
@@ -6,16 +6,18 @@ Every box is a product of sets, outermost first.  Entry ``e`` of set ``s`` is ro
 is 1 the set goes by tables: the first column of its entries is then the first of ``count``
 positions in ``src_table`` and ``dst_table``.
 
-These functions become part of the loop.  Numba compiles that anew when ``host_rows.py`` is newer
-than what it has on disk, not when this file is: touch that one after a change here.
+These functions become part of the loops.  Numba compiles those anew when ``host_rows.py`` or
+``host_box.py`` is newer than what it has on disk, not when this file is: touch them after a change
+here.
 
-Imports Numba; called by ``host_rows``.
+Imports Numba; called by the loops.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numba import njit
 
 from .host_calls import (  # noqa: TID251 (relative: a mapped package)
@@ -27,9 +29,62 @@ from .host_calls import (  # noqa: TID251 (relative: a mapped package)
     move8,
 )
 
-__all__ = ["box_of", "place", "span_of", "spread"]
+__all__ = [
+    "CHUNKS",
+    "EDGE",
+    "FAR",
+    "FIRST",
+    "ITEMS",
+    "NEAR",
+    "RATIO",
+    "START",
+    "STEP",
+    "WEIGHT",
+    "box_of",
+    "cut_box",
+    "place",
+    "span_of",
+    "spread",
+]
+
+# Columns of `axes`: the range (first item, items, step), the edge of a chunk, bytes from one item
+# to the next in the chunk and in the result, the first chunk and how many, chunks per stored object
+# and what a step to the next chunk adds to the number of a chunk in its object.
+START, ITEMS, STEP, EDGE, NEAR, FAR, FIRST, CHUNKS, RATIO, WEIGHT = range(10)
 
 _options = {"nogil": True, "error_model": "numpy"}
+
+
+@njit(**_options)
+def cut_box(axes: Any, order: Any) -> Any:
+    """(entries, at, steps) of the ranges ``axes`` (ndim, 10), and how many objects along each axis.
+
+    ``order`` says which axis each set is of.
+    """
+    ndim = len(axes)
+    at, spans = np.empty(ndim, np.int64), np.empty(ndim, np.int64)
+    steps = np.zeros((ndim, 4), np.int64)
+    entries = np.empty((axes[:, CHUNKS].sum(), 3), np.int64)
+    used = 0
+    for s in range(ndim):
+        a = order[s]
+        start, items, step, edge = axes[a, START], axes[a, ITEMS], axes[a, STEP], axes[a, EDGE]
+        near, far, first = axes[a, NEAR], axes[a, FAR], axes[a, FIRST]
+        chunks, ratio = axes[a, CHUNKS], axes[a, RATIO]
+        down = -1 if step < 0 else 1
+        at[s] = used
+        steps[s, 0], steps[s, 1], steps[s, 3] = near * step, far, a
+        spans[a] = abs((first + down * (chunks - 1)) // ratio - first // ratio) + 1
+        for i in range(chunks):
+            low = (first + down * i) * edge
+            # Item j is at start + j * step: the first in the chunk, and the first behind it.
+            head, tail = (low, low + edge - 1) if step > 0 else (low + edge - 1, low)
+            j = max(0, -((start - head) // step))
+            entries[used, 0] = (start + j * step - low) * near
+            entries[used, 1] = j * far
+            entries[used, 2] = min(items, (tail - start) // step + 1) - j
+            used += 1
+    return entries, at, steps, spans
 
 
 @njit(**_options)

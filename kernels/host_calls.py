@@ -4,7 +4,7 @@ Addresses are arguments, not constants, so that what Numba compiles can be kept 
 argument and result is passed as a 64-bit integer, which is how the calling conventions of 64-bit
 machines pass integers and pointers; a result of type ``int`` has only 32 bits that mean anything.
 
-Imports Numba; called by the loops of ``host_rows``.
+Imports Numba; called by the compiled loops.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ __all__ = [
     "call4",
     "call5",
     "call7",
+    "draw",
     "fill",
     "load4",
+    "load8",
     "move",
     "move1",
     "move2",
@@ -118,12 +120,33 @@ def fill(typingctx: Any, dst: Any, value: Any, nbytes: Any) -> Any:
 
 
 @intrinsic
+def draw(typingctx: Any, address: Any, count: Any) -> Any:
+    """The 64-bit number at ``address``, to which ``count`` is added in the same moment."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], _WORD.as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "monotonic")
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+@intrinsic
 def load4(typingctx: Any, address: Any) -> Any:
     """The 32-bit number at ``address``, sign extended."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = builder.inttoptr(args[0], ir.IntType(32).as_pointer())
         return builder.sext(builder.load(pointer, align=1), _WORD)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def load8(typingctx: Any, address: Any) -> Any:
+    """The 64-bit number at ``address``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(builder.inttoptr(args[0], _WORD.as_pointer()), align=1)
 
     return types.int64(types.int64), codegen
 

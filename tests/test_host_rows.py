@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import zarr_gpu
 from zarr_gpu import config
-from zarr_gpu.devices import compiled, host_rows
+from zarr_gpu.devices import compiled, cpu, host_rows
 from zarr_gpu.errors import ChunkDecodeError, ZarrError
 from zarr_gpu.storage import LocalStore, MemoryStore
 
@@ -74,16 +74,22 @@ class Ordinary(MemoryStore):
 
 
 def loops(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Collects what ``RowLoop.read`` leaves to the ordinary way, an entry per job."""
+    """Collects what the loops leave to the ordinary way, an entry per job or box."""
     left: list[Any] = []
-    read = host_rows.RowLoop.read
+    read, read_box = host_rows.RowLoop.read, cpu.read_box
 
     def spied(self: Any, job: Any) -> Any:
         rest = read(self, job)
         left.append([job.key(j.lo) for j in rest])
         return rest
 
+    def spied_box(*arguments: Any) -> bool:
+        done = read_box(*arguments)
+        left.append([] if done else ["a box"])
+        return done
+
     monkeypatch.setattr(host_rows.RowLoop, "read", spied)
+    monkeypatch.setattr(cpu, "read_box", spied_box)
     return left
 
 

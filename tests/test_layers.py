@@ -20,7 +20,7 @@ PACKAGE = ROOT / "zarr_gpu"
 # The first pattern that matches a module's name (without "zarr_gpu.") gives its level.
 LEVELS = [
     (0, r"errors|config|stages"),
-    (1, r"extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
+    (1, r"boxes|extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"storage\.(wrapper|cache_space|zip_(directory|journal|reading))"),
     (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|attempts|cloud_options|failures|keys|obstore_library|pool|spans)"),

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.boxes import make_box
 from zarr_gpu.devices.base import Device, Job, Lane, Options
 from zarr_gpu.errors import ChunkNotFoundError, DataError, ShardIndexError
 from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
@@ -26,12 +27,13 @@ from zarr_gpu.jobs import Target, cut_jobs, lanes_for
 from zarr_gpu.layout import Layout
 from zarr_gpu.locate import IndexSource, Locator
 from zarr_gpu.plan import Batch, Plan
+from zarr_gpu.select import Selection
 from zarr_gpu.shard_writes import write_shards
 from zarr_gpu.stages import stage
 from zarr_gpu.storage.base import Store
 from zarr_gpu.write_locks import hold
 
-__all__ = ["located_batches", "read", "write"]
+__all__ = ["located_batches", "read", "read_box", "write"]
 
 Array = npt.NDArray[Any]
 Coords = tuple[int, ...]
@@ -129,6 +131,41 @@ def read(
     )
 
 
+def read_box(layout: Layout, store: Store, device: Device, selection: Selection, out: Any) -> bool:
+    """Read a selection that is a box of few chunks, where the device needs no plan for that.
+
+    False: nothing is read, or not all; :func:`read` does it, and finds the errors.  Absent chunks
+    read as the fill value.
+    """
+    objects = layout.objects
+    if objects is None:
+        return False
+    reader = device.box_reader(layout.program, store, layout.fill_value, out)
+    box = None if reader is None else make_box(selection, layout.grid)
+    if reader is None or box is None:
+        return False
+    indexes = None
+    if layout.levels:
+        keys = objects.keys(box)
+        if len(keys) > _max_shards(layout):
+            return False
+        indexes = Locator(layout, store).outermost(keys)
+    return reader(box, objects, indexes, lanes_for(layout, store, box.nchunks))
+
+
+def _by_object(request: ByteRequest) -> tuple[ByteRequest, I64 | None]:
+    """A request in the order of its keys, and that order, None where it was in order."""
+    if len(request.keys) == 1:
+        return request, None
+    order = np.argsort(request.key_id, kind="stable")
+    return (
+        ByteRequest(
+            request.keys, request.key_id[order], request.offset[order], request.nbytes[order]
+        ),
+        order,
+    )
+
+
 def located_batches(
     layout: Layout, store: IndexSource, plan: Plan
 ) -> Iterator[tuple[Batch, ByteRequest]]:
@@ -144,14 +181,8 @@ def located_batches(
     if plan.nchunks <= BATCH_ROWS and most <= _max_shards(layout):
         # All at once; only then put in order by object, which is what lanes read together.
         batch = plan.rows(0, plan.nchunks)
-        request = locator.locate(batch.coords)
-        if len(request.keys) > 1:
-            order = np.argsort(request.key_id, kind="stable")
-            batch = batch.take(order)
-            request = ByteRequest(
-                request.keys, request.key_id[order], request.offset[order], request.nbytes[order]
-            )
-        yield batch, request
+        request, order = _by_object(locator.locate(batch.coords))
+        yield batch if order is None else batch.take(order), request
         return
     for index in _rows_by_object(layout, plan):
         locator.forget()

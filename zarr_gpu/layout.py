@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.boxes import Objects
 from zarr_gpu.codecs.base import ChunkSpec, Codec
 from zarr_gpu.codecs.chain import Program, compile_program, make_chain, make_codecs
 from zarr_gpu.codecs.registry import registrations
@@ -52,6 +53,17 @@ class Layout:
         """Chunks of a stored object along each axis."""
         pairs = zip(self.object_grid.chunk_shape, self.grid.chunk_shape, strict=True)
         return tuple(o // c for o, c in pairs)
+
+    @cached_property
+    def objects(self) -> Objects | None:
+        """How stored objects follow from chunks; None where shards are nested, or without axes."""
+        if len(self.levels) > 1 or not self.grid.axes:
+            return None
+        ndim = self.grid.ndim
+        weight = [0] * ndim
+        if self.levels:
+            weight = self.levels[0].number_of(np.eye(ndim, dtype=np.int64)).tolist()
+        return Objects(self.prefix, self.key_encoding, self.chunks_per_object, tuple(weight))
 
     @cached_property
     def indexes(self) -> IndexCache:

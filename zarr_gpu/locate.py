@@ -89,7 +89,7 @@ class Locator:
         """Extents of the children, in the outermost indexes, that hold chunks ``coords``."""
         level = self.layout.levels[0]
         m = len(keys)
-        indexes = self._outermost(keys)
+        indexes = self.outermost(keys)
         at = level.number_of(coords)
         if m == 1:  # its index may be large: no table
             only = indexes[0]
@@ -101,8 +101,8 @@ class Locator:
             found = table[key_id, at]
         return found[:, 0].copy(), found[:, 1].copy()
 
-    def _outermost(self, keys: list[str]) -> list[I64 | None]:
-        """Parsed indexes of objects: those kept from earlier reads if unchanged, else fetched."""
+    def outermost(self, keys: list[str]) -> list[I64 | None]:
+        """Parsed indexes of objects, None where absent: those kept if unchanged, else fetched."""
         kept = self.layout.indexes
         versions = [self.store.version(key) for key in keys]
         known = [

@@ -89,6 +89,9 @@ class Selection:
 # ---------------------------------------------------------------------------- pieces
 
 
+_PLAIN = {int, slice}
+
+
 def _is_integer(item: object) -> bool:
     if isinstance(item, bool | np.bool_):
         return False
@@ -99,6 +102,8 @@ def _is_integer(item: object) -> bool:
 
 def _is_sequence(item: object) -> bool:
     """A list or array that indexes (0-d integer arrays count as integers)."""
+    if type(item) in _PLAIN:  # what most selections are made of
+        return False
     if isinstance(item, np.ndarray):
         return item.ndim > 0
     if isinstance(item, list | range):
@@ -228,13 +233,13 @@ def _per_axis(selection: Any, shape: Shape, *, arrays: bool) -> Selection:
             out_shape.append(1)
             continue
         length = shape[axis]
-        if _is_integer(item):
-            parts.append(AxisRange(axis, None, _integer(item, axis, length), 1, 1))
-            axis += 1
-            continue
         if isinstance(item, slice):
             start, count, step = _slice(item, axis, length)
             parts.append(AxisRange(axis, len(work_shape), start, count, step))
+        elif _is_integer(item):
+            parts.append(AxisRange(axis, None, _integer(item, axis, length), 1, 1))
+            axis += 1
+            continue
         elif arrays and _is_sequence(item):
             index = _vector(item, axis, length)
             parts.append(AxisLookup(axis, len(work_shape), index))

@@ -16,14 +16,13 @@ import numpy.typing as npt
 from zarr_gpu import engine
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
-from zarr_gpu.devices.base import Options, Range
+from zarr_gpu.devices.base import Options
 from zarr_gpu.errors import DeviceError, SelectionError
 from zarr_gpu.explain import Explanation, explain_read
 from zarr_gpu.indexers import BlockIndex, OIndex, VIndex
 from zarr_gpu.layout import Layout
-from zarr_gpu.plan import Plan, make_plan
+from zarr_gpu.plan import make_plan
 from zarr_gpu.select import (
-    AxisRange,
     Selection,
     select,
     select_basic,
@@ -240,76 +239,50 @@ class Selectable(ABC):
         fields: Fields = None,
         stream: Any = None,
     ) -> Any:
-        if out is None and fields is None and stream is None:
-            result = self._read_single(selection)
-            if result is not None:
-                return result
-        plan = make_plan(selection, self.layout.grid)
         with self.device.active(stream):
-            return self._read_plan(plan, out, fields)
+            device = self.worker
+            options = self._options(encode=False)
+            dtype = self._dtype_of(fields)
+            shape = (*selection.shape, *dtype.shape)
+            work_shape = (*selection.work_shape, *dtype.shape)
+            work: Any = None
+            target: Any = None
+            if out is not None:
+                target = device.target(out)
+                if target.shape != shape:
+                    raise ValueError(f"out has shape {target.shape}, the selection {shape}")
+                if not np.can_cast(dtype.base, target.dtype, "same_kind"):
+                    raise TypeError(f"cannot read items of {dtype} into an array of {target.dtype}")
+                work = device.view(target, dtype, work_shape)
+            direct = work is not None
+            if work is None:
+                work = device.output(selection.work_shape, dtype, self.order)
+            if 0 not in selection.work_shape:
+                self._read_into(work, selection, device, fields, options)
+            if out is not None:
+                if not direct:
+                    target[...] = work.reshape(shape)
+                return out
+            result = work if work.shape == shape else work.reshape(shape)
+            return result[()] if shape == () else result
 
-    def _read_single(self, selection: Selection) -> Any | None:
-        """A basic selection within one chunk, where the device can do without a plan."""
+    def _read_into(
+        self, work: Any, selection: Selection, device: Device, fields: Fields, options: Options
+    ) -> None:
         layout = self.layout
-        usual = self.cache is None and self.config.read_missing_chunks and self.order == "C"
-        if layout.levels or not usual or not layout.grid.axes:
-            return None
-        coords: list[int] = []
-        ranges: list[Range] = []
-        for part, axis in zip(selection.parts, layout.grid.axes, strict=False):
-            if not isinstance(part, AxisRange) or not part.count:
-                return None
-            chunk = part.start // axis.edge
-            if (part.start + (part.count - 1) * part.step) // axis.edge != chunk:
-                return None
-            coords.append(chunk)
-            step = part.step if part.count > 1 else 1
-            start = part.start - chunk * axis.edge
-            ranges.append((start, part.count, step, part.out_axis is not None))
-        key = layout.key(tuple(coords))
-        got = self.device.read_single(
-            layout.program, self.store, key, ranges, selection.work_shape, layout.fill_value
+        plainly = fields is None and options.cache is None and self.config.read_missing_chunks
+        if plainly and engine.read_box(layout, self.store, device, selection, work):
+            return
+        engine.read(
+            layout,
+            self.store,
+            device,
+            make_plan(selection, layout.grid),
+            work,
+            fields=fields,
+            missing="fill" if self.config.read_missing_chunks else "error",
+            options=options,
         )
-        if got is None:
-            return None
-        result = got if got.shape == selection.shape else got.reshape(selection.shape)
-        return result[()] if selection.shape == () else result
-
-    def _read_plan(self, plan: Plan, out: npt.NDArray[Any] | None, fields: Fields) -> Any:
-        layout = self.layout
-        device = self.worker
-        options = self._options(encode=False)
-        dtype = self._dtype_of(fields)
-        shape = (*plan.shape, *dtype.shape)
-        work: Any = None
-        given = out
-        if out is not None:
-            out = device.target(out)
-            if out.shape != shape:
-                raise ValueError(f"out has shape {out.shape}, the selection {shape}")
-            if not np.can_cast(dtype.base, out.dtype, "same_kind"):
-                raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
-            work = device.view(out, dtype, (*plan.work_shape, *dtype.shape))
-        direct = work is not None
-        if work is None:
-            work = device.output(plan.work_shape, dtype, self.order)
-        if plan.nitems:
-            engine.read(
-                layout,
-                self.store,
-                device,
-                plan,
-                work,
-                fields=fields,
-                missing="fill" if self.config.read_missing_chunks else "error",
-                options=options,
-            )
-        if out is not None:
-            if not direct:
-                out[...] = work.reshape(shape)
-            return given
-        result = work if work.shape == shape else work.reshape(shape)
-        return result[()] if shape == () else result
 
     def _dtype_of(self, fields: Fields) -> np.dtype[Any]:
         if fields is None:

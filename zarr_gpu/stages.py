@@ -62,6 +62,8 @@ def staged(name: str) -> Callable[[Function], Function]:
     def mark(function: Function) -> Function:
         @wraps(function)
         def marked(*args: object, **named: object) -> object:
+            if _push is None:
+                return function(*args, **named)
             with stage(name):
                 return function(*args, **named)
 

@@ -64,12 +64,12 @@ class Decoder:
     """Addresses of C functions that decode one codec.
 
     ``context``: address of the context of the calling thread, None where the functions need none.
-    ``part``: a function that decodes a part, 0 where there is none.
+    ``parts``: functions that decode a part, none where there is no such way.
     """
 
     codec: str
     decode: int
-    part: int = 0
+    parts: tuple[int, ...] = ()
     context: Callable[[], int] | None = None
 
 
@@ -134,7 +134,7 @@ class Blosc:
             *(ctypes.c_char_p, size_t, c_int),
         )
         self._getitem = _function(library, "blosc_getitem", c_int, void_p, c_int, c_int, void_p)
-        self.decoder = Decoder("blosc", _address(self._decompress), _address(self._getitem))
+        self.decoder = Decoder("blosc", _address(self._decompress), (_address(self._getitem),))
 
     def decompress(self, frame: U8, out: U8) -> int:
         """Decode a frame whose header was checked; number of bytes, or a negative error code."""
@@ -218,7 +218,15 @@ class Zstd:
         )
         self._local = threading.local()
         self._decoding = _PerThread(lambda: _Context(self._create_d, self._free_d))
-        self.decoder = Decoder("zstd", _address(self._decompress), context=self._decoding.pointer)
+        self._begin = _function(library, "ZSTD_decompressBegin", size_t, void_p)
+        self._next = _function(library, "ZSTD_nextSrcSizeToDecompress", size_t, void_p)
+        self._continue = _function(library, "ZSTD_decompressContinue", size_t, *buffers)
+        self.decoder = Decoder(
+            "zstd",
+            _address(self._decompress),
+            tuple(map(_address, (self._begin, self._next, self._continue))),
+            self._decoding.pointer,
+        )
 
     def decompress(self, data: U8, out: U8) -> int:
         """Decode all frames of ``data``; the number of bytes.
@@ -234,6 +242,27 @@ class Zstd:
         if size > len(out):
             raise ValueError(self._error_name(size).decode())
         return int(size)
+
+    def begin(self, frame: U8, least: int, out: U8) -> int:
+        """Decode blocks of one frame until there are ``least`` bytes; how many there are then.
+
+        Raises
+        ------
+        ValueError
+            The frame is damaged, or holds more than ``out``.
+        """
+        context = self._decoding.pointer()
+        self._check(self._begin(context))
+        used = got = 0
+        while got < least and (size := self._next(context)):
+            if used + size > len(frame):
+                raise ValueError("the frame is cut off")
+            made = self._continue(
+                context, _pointer(out[got:]), len(out) - got, _pointer(frame[used:]), size
+            )
+            self._check(made)
+            used, got = used + size, got + made
+        return got
 
     def decompress_bound(self, data: U8) -> int | None:
         """The most bytes that ``data`` can decode to by its frame headers, None if damaged."""
@@ -264,11 +293,14 @@ class Zstd:
     def works(self) -> bool:
         """A round trip of a few bytes."""
         frame, back = self.compress(_SAMPLE, level=1, checksum=True), np.empty_like(_SAMPLE)
+        out = np.empty_like(_SAMPLE)
         return (
             len(frame) < len(_SAMPLE)
             and self.decompress_bound(frame) == len(back)
             and self.decompress(frame, back) == len(back)
             and bool(np.array_equal(back, _SAMPLE))
+            and self.begin(frame, 1, out) == len(out)
+            and bool(np.array_equal(out, _SAMPLE))
         )
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.boxes import Box, Objects
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.extents import ByteRequest, Extents, Memory
 from zarr_gpu.plan import Batch, Plan
@@ -28,14 +29,10 @@ if TYPE_CHECKING:
     from zarr_gpu.devices.cache import CachePart
     from zarr_gpu.devices.chunk_cache import ChunkPart
 
-__all__ = ["Device", "Job", "Lane", "Options", "Range", "RowReader", "StepPlace"]
+__all__ = ["BoxReader", "Device", "Job", "Lane", "Options", "RowReader", "StepPlace"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
-
-
-Range = tuple[int, int, int, bool]
-"""Of one axis: first item in the chunk, number of items, step, and whether the result has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +118,19 @@ class RowReader(Protocol):
         """Read the rows of a job; what it returns must be fetched and decoded."""
 
 
+class BoxReader(Protocol):
+    """Reads a box without plan, jobs and lanes, where the device has such a way."""
+
+    def __call__(
+        self, box: Box, objects: Objects, indexes: Sequence[I64 | None] | None, lanes: int
+    ) -> bool:
+        """Read a box; False: it must be read in the ordinary way.
+
+        ``indexes`` are those of the shards that the box touches, where there are shards; ``lanes``
+        as in ``Device.run``.
+        """
+
+
 class Device(ABC):
     """A place where chunks are decoded and results live."""
 
@@ -196,9 +206,13 @@ class Device(ABC):
         ------
         TypeError
             ``out`` is no array of this device.
+        ValueError
+            ``out`` cannot be written to.
         """
         if not isinstance(out, np.ndarray):
             raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
+        if not out.flags.writeable:
+            raise ValueError("out is read-only")
         if out.shape == shape:
             return out
         seen = out.reshape(shape)
@@ -221,19 +235,10 @@ class Device(ABC):
     ) -> Callable[[], Lane]:
         """Makes the lanes of one read or write."""
 
-    def read_single(
-        self,
-        program: Program,
-        store: Store,
-        key: str,
-        ranges: list[Range],
-        shape: tuple[int, ...],
-        fill_value: Any,
-    ) -> Any | None:
-        """A box of one chunk, read without a plan; None where the device has no such way.
-
-        ``ranges`` has an entry for every axis of the array, ``shape`` is that of the result.
-        """
+    def box_reader(
+        self, program: Program, store: Store, fill_value: Any, out: Any
+    ) -> BoxReader | None:
+        """A way to read boxes of ``store`` into ``out``, None where there is none but plans."""
         return None
 
     def row_reader(

@@ -23,7 +23,7 @@ from zarr_gpu.codecs.native import Decoder
 from zarr_gpu.config import config
 from zarr_gpu.errors import MissingDependencyError
 
-__all__ = ["addresses", "load", "prepare", "wanted"]
+__all__ = ["addresses", "load_box", "load_rows", "prepare", "ready", "wanted"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -33,8 +33,11 @@ PAYS_AFTER = 16384
 PAYS_TO_COMPILE = 16 * PAYS_AFTER
 """The same where it must be compiled first."""
 
+_NO_NUMBA = "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"
+
 _rows_so_far = 0
 _loop: Callable[..., int] | None = None
+_box_loop: Callable[..., int] | None = None
 _lock = threading.Lock()
 
 
@@ -52,10 +55,17 @@ def wanted(rows: int) -> bool:
     return _rows_so_far > PAYS_TO_COMPILE or _compiled_before()
 
 
+def ready() -> bool:
+    """Whether the loop is at hand, or shall be used from the first row on."""
+    setting = config.get("cpu.compiled")
+    return setting is not False and (setting is True or _loop is not None) and _supported()
+
+
 def prepare() -> None:
     """Load the loop now, unless it cannot or shall not be used."""
     if config.get("cpu.compiled") is not False and _supported() and _installed():
-        load()
+        load_rows()
+        load_box()
 
 
 def _compiled_before() -> bool:
@@ -84,8 +94,8 @@ def _installed() -> bool:
     return _found
 
 
-def load() -> Callable[..., int]:
-    """The compiled loop.
+def load_rows() -> Callable[..., int]:
+    """The loop over rows of any plan.
 
     Raises
     ------
@@ -96,13 +106,24 @@ def load() -> Callable[..., int]:
     if _loop is None:
         with _lock:
             try:
-                from zarr_gpu.kernels import host_rows
+                from zarr_gpu.kernels.host_rows import read_rows
             except ImportError as cause:
-                raise MissingDependencyError(
-                    "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"
-                ) from cause
-            _loop = host_rows.read_rows
+                raise MissingDependencyError(_NO_NUMBA) from cause
+            _loop = read_rows
     return _loop
+
+
+def load_box() -> Callable[..., int]:
+    """The loop over the chunks of a box; raises as :func:`load_rows`."""
+    global _box_loop
+    if _box_loop is None:
+        with _lock:
+            try:
+                from zarr_gpu.kernels.host_box import read_box
+            except ImportError as cause:
+                raise MissingDependencyError(_NO_NUMBA) from cause
+            _box_loop = read_box
+    return _box_loop
 
 
 # ------------------------------------------------------------------------------ functions
@@ -140,11 +161,11 @@ def addresses(decoder: Decoder | None) -> I64:
     """What the loop calls from this thread: the C library, and the decoder of a codec."""
     table = _functions.tables.get(decoder)
     if table is None:
-        step = [0, 0, 0]
+        step = [0, 0, 0, 0]
         if decoder is not None:
             context = 0 if decoder.context is None else decoder.context()
-            step = [decoder.decode, decoder.part, context]
+            step = [decoder.decode, context, 0, *(decoder.parts or (0,))]
         # Addresses are unsigned; the loop takes them as they are.
-        table = np.array([*_c_library(), *step, 0], np.uint64).view(np.int64)
+        table = np.array([*_c_library(), *step], np.uint64).view(np.int64)
         _functions.tables[decoder] = table
     return table

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,12 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config, usable_threads
-from zarr_gpu.devices.base import Device, Job, Lane, Options, Range, RowReader, StepPlace
+from zarr_gpu.devices.base import BoxReader, Device, Job, Lane, Options, RowReader, StepPlace
 from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart
-from zarr_gpu.devices.compiled import prepare, wanted
+from zarr_gpu.devices.compiled import prepare, ready, wanted
 from zarr_gpu.devices.cpu_lane import CpuLane
 from zarr_gpu.devices.helpers import together
-from zarr_gpu.devices.host_rows import Chunks, RowLoop, read_single
+from zarr_gpu.devices.host_rows import Chunks, RowLoop, read_box
 from zarr_gpu.devices.part_rows import make_part_rows
 from zarr_gpu.devices.scratch import aligned, results, scratch
 from zarr_gpu.extents import Extents, Memory
@@ -33,7 +34,6 @@ from zarr_gpu.storage.base import Store
 __all__ = ["CpuDevice"]
 
 Array = npt.NDArray[Any]
-U8 = npt.NDArray[np.uint8]
 
 JOB_NBYTES = 1 << 20
 """Decoded bytes per job: small enough to stay in the cache, large enough to outweigh Python."""
@@ -124,22 +124,14 @@ class CpuDevice(Device):
         keeper = cache.keeper() if isinstance(cache, ChunkPart) else None
         return make
 
-    def read_single(
-        self,
-        program: Program,
-        store: Store,
-        key: str,
-        ranges: list[Range],
-        shape: tuple[int, ...],
-        fill_value: Any,
-    ) -> Array | None:
-        if not wanted(1):
-            return None
-        files, chunks = store.files(), Chunks.of(program, fill_value)
+    def box_reader(
+        self, program: Program, store: Store, fill_value: Any, out: Array
+    ) -> BoxReader | None:
+        files = store.files() if ready() and out.dtype == program.spec.dtype else None
+        chunks = None if files is None else Chunks.of(program, fill_value)
         if files is None or chunks is None:
             return None
-        out = np.empty(shape, program.spec.dtype)
-        return out if read_single(chunks, files, key, ranges, out) else None
+        return partial(read_box, chunks, files, out)
 
     def row_reader(
         self,

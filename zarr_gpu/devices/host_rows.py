@@ -3,7 +3,7 @@
 Where the values of a store lie in files (or in memory), chunks are plain arrays and their one codec
 has C functions, a lane need not fetch and decode row by row in Python: ``kernels.host_rows`` does
 all rows of a job in one call, without the GIL.  :class:`Chunks` says how chunks are decoded,
-:class:`RowLoop` turns a plan into the numbers that the loop takes, :func:`read_single` does without
+:class:`RowLoop` turns a plan into the numbers that the loop takes, :func:`read_box` does without
 a plan.  Rows that the loop refuses are read in the ordinary way, which finds the error.
 
 Imports plan, the program and ``compiled``; used by the CPU device.
@@ -14,22 +14,25 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.boxes import Box, Objects
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.native import Decoder
 from zarr_gpu.config import usable_threads
-from zarr_gpu.devices.base import Job, Range
-from zarr_gpu.devices.compiled import addresses, load
+from zarr_gpu.devices.base import Job
+from zarr_gpu.devices.compiled import addresses, load_box, load_rows
+from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.scratch import scratch
-from zarr_gpu.extents import REST, Files
+from zarr_gpu.extents import Files
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = ["Chunks", "RowLoop", "read_single"]
+__all__ = ["Chunks", "RowLoop", "read_box"]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
@@ -38,8 +41,8 @@ U8 = npt.NDArray[np.uint8]
 ENCODED_SLACK = 1 << 16
 """Room beyond the usual size of an encoded chunk, also for small neighbours read with it."""
 
-MOST_SINGLE = 64 << 20
-"""Decoded bytes of a chunk that is read without a plan: of larger ones a plan costs nothing."""
+RUN_NBYTES = 1 << 18
+"""Decoded bytes of the rows that a lane draws at a time from a box."""
 
 JOB_NBYTES = 1 << 20
 MAX_ROWS = 1024
@@ -52,8 +55,6 @@ LONGEST_KEY = 2048
 _CODECS = {"": 0, "blosc": 1, "zstd": 2, "lz4": 3, "zlib": 4, "gzip": 4}
 _PATHS, _DESCRIPTOR, _MEMORY = range(3)
 
-_FIRST = np.zeros(1, np.int64)
-_REST_OF_IT = np.full(1, REST, np.int64)
 _NO_VALUES = np.empty((0, 2), np.int64)
 _NO_BYTES = np.empty(0, np.uint8)
 _NO_STARTS = np.empty(0, np.int64)
@@ -108,37 +109,48 @@ class Chunks:
 
     def read(
         self,
-        lo: int,
-        hi: int,
+        turn: I64,
+        run: int,
         index: I64,
         boxes: Boxes,
         places: Places,
         ranges: tuple[I64, I64, I64],
         out: int,
-    ) -> list[int]:
-        """Read rows ``lo`` to ``hi``; those that must be read in the ordinary way.
+        left: I64,
+    ) -> None:
+        """Read rows, ``run`` at a time, until none is left to draw; several threads may do so.
 
         ``index`` (n, nsets) are the entries of the sets, ``ranges`` (n,) each the key, the offset
-        and the length of every row, ``out`` is the address of the result.
+        and the length of every row, ``out`` is the address of the result.  ``turn`` (1,) is the
+        next row that nobody has drawn; ``left`` (n,) becomes 0 for rows that are done, others are
+        to be read in the ordinary way.
         """
-        nbytes = self.program.spec.nbytes
-        room = 0 if self.decoder is None else self.program.encoded_bound + ENCODED_SLACK
-        try:
-            encoded, decoded = scratch.encoded.empty(room), scratch.chunk.empty(nbytes)
-        except MemoryError:
-            return list(range(lo, hi))
-        status = np.empty(hi - lo, np.int64)
-        again = load()(
-            *(lo, hi, index),
+        memory = self.memory()
+        if memory is None:
+            return
+        load_rows()(
+            *(turn, run, index),
             *(boxes.entries, boxes.at, boxes.steps, boxes.src_table, boxes.dst_table),
-            *(places.kind, places.descriptor, places.path, places.prefix),
+            # The loop completes the path in place.
+            *(places.kind, places.descriptor, places.path.copy(), places.prefix),
             *(places.keys, places.key_at, places.values),
             *ranges,
-            _CODECS["" if self.decoder is None else self.decoder.codec],
-            addresses(self.decoder),
-            *(self.item, nbytes, out, encoded, decoded, status),
+            *(*self.coding, out, *memory, left),
         )
-        return (lo + np.flatnonzero(status)).tolist() if again else []
+
+    @property
+    def coding(self) -> tuple[int, I64, U8, int]:
+        """What the loops take to decode with in this thread."""
+        codec = _CODECS["" if self.decoder is None else self.decoder.codec]
+        return codec, addresses(self.decoder), self.item, self.program.spec.nbytes
+
+    def memory(self) -> tuple[U8, U8] | None:
+        """Scratch memory of this thread, for encoded bytes and for a chunk; None without memory."""
+        room = 0 if self.decoder is None else self.program.encoded_bound + ENCODED_SLACK
+        try:
+            return scratch.encoded.empty(room), scratch.chunk.empty(self.program.spec.nbytes)
+        except MemoryError:
+            return None
 
 
 class RowLoop:
@@ -175,13 +187,22 @@ class RowLoop:
 
     def read(self, job: Job) -> Sequence[Job]:
         """Read the rows of a job; what it returns must be read in the ordinary way."""
-        request = job.request
-        ranges = request.key_id, request.offset, request.nbytes
-        places = self._located(job)
-        again = self._chunks.read(
-            job.lo, job.hi, job.batch.index, self._boxes, places, ranges, self._address
+        request, lo, hi = job.request, job.lo, job.hi
+        left = np.ones(hi - lo, np.int64)
+        self._chunks.read(
+            np.zeros(1, np.int64),
+            hi - lo,
+            job.batch.index[lo:hi],
+            self._boxes,
+            self._located(job),
+            (request.key_id[lo:hi], request.offset[lo:hi], request.nbytes[lo:hi]),
+            self._address,
+            left,
         )
-        return [Job(job.batch, request, row, row + 1) for row in again]
+        if not left.any():
+            return ()
+        rows = (lo + np.flatnonzero(left)).tolist()
+        return [Job(job.batch, request, row, row + 1) for row in rows]
 
     def _located(self, job: Job) -> Places:
         """Where the values of a batch lie; worked out once for all of its jobs."""
@@ -189,38 +210,75 @@ class RowLoop:
             if self._places is None or self._request is not job.request:
                 self._places = _places(self._files, job.request.keys)
                 self._request = job.request
-            places = self._places
-        if places.kind == _PATHS:  # the loop completes the path in place
-            return replace(places, path=places.path.copy())
-        return places
+            return self._places
 
 
-def read_single(chunks: Chunks, files: Files, key: str, ranges: list[Range], out: Array) -> bool:
-    """Read a box of one chunk that is a file of its own; False: to be done in the ordinary way.
-
-    ``out`` is C contiguous and has the program's type.  Much of what a plan costs is saved.
-    """
-    if files.values is not None or chunks.program.spec.nbytes > MOST_SINGLE:
-        return False
-    strides = chunks.program.strides
-    result = iter(out.strides)
-    entries, steps = [], []
-    for axis, (start, count, step, kept) in enumerate(ranges):
-        entries.append((start * strides[axis], 0, count))
-        steps.append((step * strides[axis], next(result) if kept else 0, 0, axis))
-    n = len(ranges)
-    boxes = Boxes(
-        np.array(entries, np.int64).reshape(n, 3),
-        np.arange(n),
-        np.array(steps, np.int64).reshape(n, 4),
-        _NO_STARTS,
-        _NO_STARTS,
+def read_box(
+    chunks: Chunks,
+    files: Files,
+    out: Array,
+    box: Box,
+    objects: Objects,
+    indexes: Sequence[I64 | None] | None,
+    lanes: int,
+) -> bool:
+    """Read a box into ``out``; see ``devices.base.BoxReader``."""
+    program, loop = chunks.program, load_box()
+    lanes = lanes or usable_threads()
+    kind, path, prefix, values, keep = _PATHS, _NO_BYTES, 0, _NO_VALUES, None
+    if files.values is None:
+        path, prefix = _path(files.prefix + os.fsencode(objects.prefix + objects.key_encoding.lead))
+    else:
+        kind = _DESCRIPTOR if files.descriptor >= 0 else _MEMORY
+        pairs, keep = files.values(objects.keys(box))
+        values = np.array(pairs, np.int64).reshape(-1, 2)
+    near, far = program.strides, out.strides
+    axes = np.array(
+        [
+            (
+                *(a.start, a.nitems, a.step, a.edge, near[i]),
+                0 if a.out_axis is None else far[a.out_axis],
+                *(a.first, a.nchunks, objects.ratio[i], objects.weight[i]),
+            )
+            for i, a in enumerate(box.axes)
+        ],
+        np.int64,
     )
-    index = np.zeros((1, n), np.int64)
-    first = index[0, :1] if n else _FIRST
-    return not chunks.read(
-        0, 1, index, boxes, _places(files, [key]), (first, first, _REST_OF_IT), out.ctypes.data
-    )
+    order = _in_order(len(axes))
+    if not out.flags.c_contiguous:
+        order = np.argsort(-np.abs(axes[:, 5]), kind="stable")
+    tables = _NO_STARTS
+    if indexes is not None:
+        tables = np.array([0 if t is None else _address(t) for t in indexes], np.int64)
+    left, turn = np.ones(box.nchunks, np.int64), np.zeros(1, np.int64)
+    run = max(1, min(RUN_NBYTES // program.spec.nbytes, box.nchunks // (3 * lanes)))
+    address, separator = _address(out), ord(objects.key_encoding.separator)
+
+    def lane() -> None:
+        memory = chunks.memory()
+        if memory is not None:
+            place = kind, files.descriptor, path.copy(), prefix, separator, values
+            loop(turn, run, axes, order, tables, *place, *chunks.coding, address, *memory, left)
+
+    together(lane, lanes)
+    del keep  # what the addresses lead to was alive until now
+    return not left.any()
+
+
+@lru_cache(maxsize=64)
+def _in_order(ndim: int) -> I64:
+    return np.arange(ndim)
+
+
+def _address(array: Array) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+@lru_cache(maxsize=16)
+def _path(prefix: bytes) -> tuple[U8, int]:
+    """Memory for paths that begin with ``prefix``, and its length."""
+    return np.frombuffer(bytearray(prefix + bytes(LONGEST_KEY)), np.uint8), len(prefix)
 
 
 def _places(files: Files, keys: list[str]) -> Places:
@@ -230,9 +288,7 @@ def _places(files: Files, keys: list[str]) -> Places:
         key_at = np.empty(len(ends) + 1, np.int64)
         key_at[0] = 0
         key_at[1:] = ends
-        prefix = len(files.prefix)
-        path = np.frombuffer(bytearray(files.prefix + bytes(LONGEST_KEY)), np.uint8)
-        return Places(_PATHS, -1, path, prefix, blob, key_at, _NO_VALUES)
+        return Places(_PATHS, -1, *_path(files.prefix), blob, key_at, _NO_VALUES)
     pairs, keep = files.values(keys)
     values = np.array(pairs, np.int64).reshape(len(keys), 2)
     kind = _DESCRIPTOR if files.descriptor >= 0 else _MEMORY

@@ -6,6 +6,7 @@ listing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,18 +51,35 @@ class KeyEncoding:
         row.
         """
         n, ndim = coords.shape
-        lead = f"c{self.separator}" if self.kind == "default" else ""
         if ndim == 0:
             return [prefix + self.key(())] * n
         if n == 0:
             return []
         columns = []
         for axis in range(ndim):
-            before = prefix + lead if axis == 0 else self.separator
+            before = prefix + self.lead if axis == 0 else self.separator
             columns.append(_texts(coords[:, axis], before))
         if ndim == 1:
             return columns[0]
         return list(map("".join, zip(*columns, strict=True)))
+
+    @property
+    def lead(self) -> str:
+        """What stands before the first coordinate."""
+        return f"c{self.separator}" if self.kind == "default" else ""
+
+    def grid(self, coords: Sequence[Iterable[int]], prefix: str = "") -> list[str]:
+        """The keys of a small grid in C order, given its coordinates along each axis, one or more.
+
+        >>> KeyEncoding("v2", ".").grid([[0, 1], [5]], "a/")
+        ['a/0.5', 'a/1.5']
+        """
+        separator, lead = self.separator, prefix + self.lead
+        keys = [f"{lead}{c}" for c in coords[0]]
+        for axis in coords[1:]:
+            ends = [f"{separator}{c}" for c in axis]
+            keys = [key + end for key in keys for end in ends]
+        return keys
 
     def parse(self, key: str, ndim: int | None = None) -> tuple[int, ...] | None:
         """The coordinates of a key, None where it is not the key of a chunk.

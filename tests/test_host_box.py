@@ -15,7 +15,7 @@ from index_strategies import basic_selections
 import zarr_gpu
 from zarr_gpu import config
 from zarr_gpu.boxes import make_box
-from zarr_gpu.devices import cpu
+from zarr_gpu.devices import compiled, cpu
 from zarr_gpu.errors import ChunkDecodeError
 from zarr_gpu.grid import ChunkGrid
 from zarr_gpu.select import select
@@ -29,6 +29,7 @@ ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 @pytest.fixture(autouse=True, scope="module")
 def _compiled() -> Iterator[None]:
     with config.set({"cpu.compiled": True}):
+        compiled.prepare()
         yield
 
 

@@ -259,3 +259,29 @@ def test_what_is_refused_before_writing_changes_nothing(tmp_path: Path) -> None:
         assert tree_hash(tmp_path) == before, f"call {number} changed something"
     assert array.shape == (8, 8)
     assert (array[...] == VALUES).all()
+
+
+class NoDocuments(MemoryStore):
+    """A store that refuses documents from some time on, and notes the keys of what is put."""
+
+    refuses = False
+
+    def put(self, key: str, data: Any) -> None:
+        if self.refuses and key.endswith("zarr.json"):
+            raise StoreError("no room for documents", key=key)
+        super().put(key, data)
+
+
+@pytest.mark.parametrize("shards", [None, (4, 8)])
+def test_an_append_whose_document_cannot_be_stored_changes_nothing(shards: Any) -> None:
+    store = NoDocuments()
+    array = zarr_gpu.create_array(store, data=VALUES, chunks=(2, 4), shards=shards)
+    before = {key: bytes(store.get(key) or b"") for key in store.list_prefix("")}
+    store.refuses = True
+    with pytest.raises(StoreError, match="no room"):
+        array.append(VALUES[:3])
+    assert {key: bytes(store.get(key) or b"") for key in store.list_prefix("")} == before
+    assert array.shape == (8, 8)
+    store.refuses = False
+    assert array.append(VALUES[:3]) == (11, 8)
+    assert np.array_equal(array[...], np.vstack((VALUES, VALUES[:3])))

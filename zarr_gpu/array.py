@@ -25,10 +25,17 @@ from zarr_gpu.codecs.chain import make_codecs
 from zarr_gpu.codecs.sharding import ShardingCodec
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, check_cache, get_device
+from zarr_gpu.devices.helpers import begin
 from zarr_gpu.errors import MetadataError, ReadOnlyError, SelectionError
 from zarr_gpu.layout import Layout, compile_layout
 from zarr_gpu.metadata import ArrayMetadata, v2, v3
-from zarr_gpu.nodes import change_attributes, read_array_metadata, write_documents
+from zarr_gpu.nodes import (
+    change_attributes,
+    encode_documents,
+    put_documents,
+    read_array_metadata,
+    write_documents,
+)
 from zarr_gpu.select import select_basic
 from zarr_gpu.selecting import Selectable, as_values
 from zarr_gpu.storage.base import Store
@@ -354,10 +361,22 @@ class Array(Selectable):
         start = self.shape[axis]
         shape = list(self.shape)
         shape[axis] += values.shape[axis]
-        self.resize(tuple(shape))
         place: list[slice] = [slice(None)] * self.ndim
         place[axis] = slice(start, shape[axis])
-        self.set_basic_selection(tuple(place), values)
+        before = self.metadata
+        metadata = before.with_shape(tuple(shape))
+        self._use(metadata)
+        # The documents are stored before the first chunk, but beside the encoding of it.
+        documents = encode_documents(metadata)
+        grown = begin(lambda: put_documents(self.store, self.path, documents))
+        try:
+            self._write(select_basic(tuple(place), self.shape), values, ready=grown)
+        finally:
+            try:
+                grown()
+            except BaseException:
+                self._use(before)
+                raise
         return self.shape
 
     def update_attributes(self, new_attributes: Mapping[str, Any]) -> Self:

@@ -12,7 +12,7 @@ Imports everything below ``array``; called by ``array``.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -95,7 +95,8 @@ def read(
     source = device.source(store)
     lanes = lanes_for(layout, store, plan.nchunks)
     reader = None
-    if missing == "fill" and fields is None:  # which rows are absent is known to fetching alone
+    # Which rows are absent, and which keys no store takes, is known to fetching alone.
+    if missing == "fill" and fields is None and layout.keys_fit:
         reader = device.row_reader(program, plan, source, layout.fill_value, out, options)
     if reader is None:
         rows_per_job = device.rows_per_job(program, requests=store.concurrency)
@@ -251,6 +252,7 @@ def write(
     fields: str | list[str] | None = None,
     write_empty_chunks: bool = False,
     options: Options = _PLAINLY,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Write ``values`` to the chunks of ``plan``.
 
@@ -273,6 +275,8 @@ def write(
         Store chunks of fill value too.
     options
         How it is done.
+    ready
+        Called from any lane before it stores something; waits until it may.
 
     Raises
     ------
@@ -289,7 +293,7 @@ def write(
         keep_fill_chunks=write_empty_chunks,
         options=options,
     )
-    target = Target(layout, store, device, plan, values, fields is None, make_lane)
+    target = Target(layout, store, device, plan, values, fields is None, make_lane, ready)
     if layout.levels:
         with hold(store, layout.prefix, _changed_shards(target)):
             write_shards(target)
@@ -345,6 +349,7 @@ def _write_chunks(target: Target, batches: Iterable[tuple[Batch, ByteRequest]]) 
         encoded = lane.encode(job, existing, target.values)
         keys = [job.key(row) for row in range(job.lo, job.hi)]
         pairs = list(zip(keys, encoded, strict=True))
+        target.ready()
         store.put_many((key, data) for key, data in pairs if data is not None)
         # A chunk of fill value is an absent chunk: an older one must not stay behind.
         empty = [key for key, data in pairs if data is None]

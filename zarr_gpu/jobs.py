@@ -5,7 +5,7 @@ Imports devices.base, plan, layout and storage; used by the engine and by shard_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class Target:
     values: Any
     whole_items: bool  # all fields of every item are written
     make_lane: Any
+    ready: Callable[[], None]  # waits until something may be stored
 
     def partial(self, job: Job) -> npt.NDArray[np.bool_]:
         """(rows,) of a job: which chunks must be read first."""

@@ -24,6 +24,7 @@ from zarr_gpu.errors import CodecError, MetadataError
 from zarr_gpu.grid import ChunkGrid
 from zarr_gpu.metadata import ArrayMetadata, KeyEncoding
 from zarr_gpu.shards import IndexCache, ShardLevel, inline_shards, make_level
+from zarr_gpu.storage.keys import MAX_KEY_BYTES
 
 __all__ = ["Layout", "compile_layout"]
 
@@ -55,9 +56,15 @@ class Layout:
         return tuple(o // c for o, c in pairs)
 
     @cached_property
+    def keys_fit(self) -> bool:
+        """Whether a store takes the keys of all objects: those far out may be too long."""
+        last = tuple(max(n - 1, 0) for n in self.object_grid.shape)
+        return len(self.key(last).encode(errors="surrogatepass")) <= MAX_KEY_BYTES
+
+    @cached_property
     def objects(self) -> Objects | None:
         """How stored objects follow from chunks; None where shards are nested, or without axes."""
-        if len(self.levels) > 1 or not self.grid.axes:
+        if len(self.levels) > 1 or not self.grid.axes or not self.keys_fit:
             return None
         ndim = self.grid.ndim
         weight = [0] * ndim

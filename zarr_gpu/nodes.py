@@ -52,6 +52,7 @@ __all__ = [
     "list_members",
     "list_outcomes",
     "parse_node",
+    "put_documents",
     "read_array_metadata",
     "read_group_metadata",
     "read_implicit",
@@ -437,7 +438,12 @@ def encode_documents(metadata: Metadata) -> dict[str, bytes]:
 
 def write_documents(store: Store, path: str, metadata: Metadata) -> None:
     """Store the documents of a node, new or changed."""
-    for name, data in encode_documents(metadata).items():
+    put_documents(store, path, encode_documents(metadata))
+
+
+def put_documents(store: Store, path: str, documents: Mapping[str, bytes]) -> None:
+    """Store the documents of a node, by their names."""
+    for name, data in documents.items():
         store.put(join(path, name), data)
 
 

@@ -7,6 +7,7 @@ engine.  Imports ``select``, ``plan``, ``engine``; ``Array`` is the only subclas
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -372,7 +373,14 @@ class Selectable(ABC):
         """Write whole stored objects by their position in the grid."""
         self._write(select_blocks(selection, self.layout.object_grid), value, fields)
 
-    def _write(self, selection: Selection, value: Any, fields: Fields) -> None:
+    def _write(
+        self,
+        selection: Selection,
+        value: Any,
+        fields: Fields = None,
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Assign; ``ready`` is called before something is stored, and waits until it may be."""
         self.check_writable()
         dtype = self._dtype_of(fields)
         plan = make_plan(selection, self.layout.grid)
@@ -394,6 +402,7 @@ class Selectable(ABC):
                     fields=fields,
                     write_empty_chunks=self.config.write_empty_chunks,
                     options=options,
+                    ready=ready,
                 )
             finally:
                 if options.cache is not None:

@@ -127,6 +127,7 @@ def _write_group(target: Target, group: list[_Shard]) -> None:
             if data is not None:
                 yield shard.key, data
 
+    target.ready()
     store.put_many(assembled())
     empty = [s.key for s, parts in zip(group, chunks, strict=True) if not parts]
     if empty:

@@ -1,11 +1,12 @@
 """Helper threads of the CPU device.
 
-A call that has work for several threads does it on its own thread at once, and says so in a queue:
-helpers that are free join in.  The call ends when its own part and those of helpers that have begun
-have ended; a helper that comes too late finds nothing to do.  Handing over costs a few microseconds
-that way, and the caller never waits for a helper to wake up.
+A call that has work for several threads (:func:`together`) does it on its own thread at once, and
+says so in a queue: helpers that are free join in.  The call ends when its own part and those of
+helpers that have begun have ended; a helper that comes too late finds nothing to do.  Handing over
+costs a few microseconds that way, and the caller never waits for a helper to wake up.  Work of
+another kind, that need not be done at once, is begun beside the caller's (:func:`begin`).
 
-Imports nothing of ours; used by the CPU device.
+Imports config; used by the CPU device, and for what goes on beside coding.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-__all__ = ["together"]
+from zarr_gpu.config import usable_threads
+
+__all__ = ["begin", "together"]
 
 
 class _Team:
@@ -56,7 +59,38 @@ class _Team:
         self._idle.acquire()  # released by the last helper
 
 
-_calls: SimpleQueue[_Team] = SimpleQueue()
+class _Task:
+    """Work for one thread, whoever is first to take it."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._taken = False
+        self._done = threading.Event()
+        self._error: BaseException | None = None
+
+    def help(self) -> None:
+        """Do the work, unless somebody does."""
+        with self._lock:
+            if self._taken:
+                return
+            self._taken = True
+        try:
+            self._work()
+        except BaseException as error:  # noqa: BLE001  raised by whoever waits
+            self._error = error
+        finally:
+            self._done.set()
+
+    def finish(self) -> None:
+        """Return when the work is done; raises what it raised, at every call."""
+        self.help()
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+
+
+_calls: SimpleQueue[_Team | _Task] = SimpleQueue()
 _nthreads = 0
 _lock = threading.Lock()
 
@@ -71,7 +105,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _serve(calls: SimpleQueue[_Team]) -> None:
+def _serve(calls: SimpleQueue[_Team | _Task]) -> None:
     while True:
         calls.get().help()
 
@@ -106,3 +140,16 @@ def together(work: Callable[[], None], threads: int) -> None:
         team.close()
     if team.errors:
         raise team.errors[0]
+
+
+def begin(work: Callable[[], None]) -> Callable[[], None]:
+    """Have a helper do ``work``; what is returned waits for its end, and raises what it raised.
+
+    If no helper has begun by then, whoever waits does the work.
+    """
+    task = _Task(work)
+    if usable_threads() > 1:
+        if not _nthreads:
+            _start(1)
+        _calls.put(task)
+    return task.finish

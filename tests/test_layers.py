@@ -22,7 +22,7 @@ LEVELS = [
     (0, r"errors|config|stages"),
     (1, r"boxes|extents|grid|plan|placing|select|dtypes|fill_values|chunking|metadata(\..+)?"),
     (2, r"storage\.(wrapper|cache_space|zip_(directory|journal|reading))"),
-    (2, r"codecs\.(base|checks|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
+    (2, r"codecs\.(base|checks|checksum|framing|registry|runtime|native|nvcomp(_[a-z]+)?)"),
     (2, r"storage\.(base|atomic|attempts|cloud_options|failures|keys|obstore_library|pool|spans)"),
     (2, r"storage\.reference_[a-z]+"),
     (2, r"storage\.(batches|lazy|lmdb_environment|n5_blocks|ordered|sql_dialects|sql_engine|urls)"),

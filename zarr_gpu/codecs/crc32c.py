@@ -1,6 +1,6 @@
 """``crc32c``: the Castagnoli checksum of the bytes, four of them, little-endian.
 
-Imports base and checks; called through the chain and, for shard indexes, by the layout.
+Imports base, checks and checksum; called through the chain and, for shard indexes, by the layout.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from zarr_gpu.codecs.base import U8, BytesToBytes
+from zarr_gpu.codecs.base import U8
 from zarr_gpu.codecs.checks import check_config
-from zarr_gpu.codecs.framing import attach_checksum, check_location, detach_checksum
+from zarr_gpu.codecs.checksum import Checksum, PlacedChecksum
 from zarr_gpu.errors import MissingDependencyError
 
 __all__ = ["CRC32C", "Crc32cCodec"]
@@ -28,7 +28,7 @@ def _checksum(data: U8) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Crc32cCodec(BytesToBytes):
+class Crc32cCodec(Checksum):
     """Appends a CRC-32C of the bytes and refuses bytes that do not match theirs.
 
     Examples
@@ -41,35 +41,21 @@ class Crc32cCodec(BytesToBytes):
     name: ClassVar[str] = "crc32c"
     v2_id: ClassVar[str | None] = "crc32c"
 
+    @staticmethod
+    def checksum(data: U8) -> int:
+        return _checksum(data)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         check_config(cls.name, config, ())
         return cls()
 
-    def to_config(self) -> dict[str, Any]:
-        return {}
-
     def to_v2_config(self) -> dict[str, Any]:
         return {"location": "end"}
 
-    def encoded_size(self, nbytes: int) -> int:
-        return nbytes + 4
-
-    def encoded_bound(self, nbytes: int) -> int:
-        return nbytes + 4
-
-    def encode(self, data: U8) -> U8:
-        return attach_checksum(data, _checksum(data), self._place())
-
-    def decode(self, data: U8, *, limit: int, exact: bool, out: U8 | None = None) -> U8:
-        return detach_checksum(self.name, data, _checksum, self._place(), limit=limit, exact=exact)
-
-    def _place(self) -> str:
-        return "end"
-
 
 @dataclass(frozen=True)
-class CRC32C(Crc32cCodec):
+class CRC32C(PlacedChecksum):
     """``crc32c`` of numcodecs.
 
     Parameters
@@ -79,21 +65,10 @@ class CRC32C(Crc32cCodec):
     """
 
     name: ClassVar[str] = "numcodecs.crc32c"
+    v2_id: ClassVar[str | None] = "crc32c"
 
     location: str = "end"
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "location", check_location(self.name, self.location))
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        return cls(check_config(cls.name, config, None).get("location", "end"))
-
-    def to_config(self) -> dict[str, Any]:
-        return {"location": self.location}
-
-    def to_v2_config(self) -> dict[str, Any]:
-        return self.to_config()
-
-    def _place(self) -> str:
-        return self.location
+    @staticmethod
+    def checksum(data: U8) -> int:
+        return _checksum(data)

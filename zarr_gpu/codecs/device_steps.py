@@ -22,8 +22,9 @@ from zarr_gpu.codecs.bitround import BitRound, BitRoundFilter
 from zarr_gpu.codecs.blosc import BloscCodec
 from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import FlatFilter, Program, Step
+from zarr_gpu.codecs.checksum import Checksum
 from zarr_gpu.codecs.crc32 import CRC32
-from zarr_gpu.codecs.crc32c import Crc32cCodec
+from zarr_gpu.codecs.crc32c import CRC32C, Crc32cCodec
 from zarr_gpu.codecs.device_blosc import BloscStep
 from zarr_gpu.codecs.device_blosc_encode import FrameForm
 from zarr_gpu.codecs.device_checks import ChecksumStep
@@ -95,8 +96,9 @@ _STEPS: list[tuple[type[BytesToBytes], Callable[[Any], DeviceStep | None]]] = [
     (PackBitsFilter, lambda codec: PackBitsStep(codec.name)),
 ]
 
-_CHECKSUMS: list[tuple[type[BytesToBytes], str]] = [
+_CHECKSUMS: list[tuple[type[Checksum], str]] = [
     (Crc32cCodec, "crc32c"),
+    (CRC32C, "crc32c"),
     (CRC32, "crc32"),
     (Adler32, "adler32"),
 ]
@@ -123,9 +125,11 @@ def device_step(codec: BytesToBytes, *, exact: bool = True, wait: bool = True) -
     wait
         Whether a checksum must be compared before the next step decodes.
     """
-    for kind, name in _CHECKSUMS:
-        if _is_plain(codec, kind):
-            at_end = codec.to_v2_config()["location"] == "end"
+    for known, name in _CHECKSUMS:
+        if isinstance(codec, known) and _is_plain(codec, known):
+            if type(codec).checksum is not known.checksum:
+                return None
+            at_end = codec.place == "end"
             return ChecksumStep(codec, name, at_end=at_end, wait=wait, exact=exact)
     for kind, make in _STEPS if exact else ():
         if _is_plain(codec, kind):

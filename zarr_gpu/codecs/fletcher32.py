@@ -1,19 +1,17 @@
 """``fletcher32`` of numcodecs, which is that of HDF5: a checksum of 16-bit words behind the data.
 
-Imports base, checks and framing; called through the chain.
+Imports base and checksum; called through the chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 
-from zarr_gpu.codecs.base import U8, BytesToBytes
-from zarr_gpu.codecs.checks import check_config
-from zarr_gpu.codecs.framing import attach_checksum, detach_checksum
+from zarr_gpu.codecs.base import U8
+from zarr_gpu.codecs.checksum import Checksum
 
 __all__ = ["Fletcher32"]
 
@@ -43,7 +41,7 @@ def _checksum(data: U8) -> int:
 
 
 @dataclass(frozen=True)
-class Fletcher32(BytesToBytes):
+class Fletcher32(Checksum):
     """Appends a Fletcher checksum of the bytes and refuses bytes that do not match theirs.
 
     Examples
@@ -56,22 +54,6 @@ class Fletcher32(BytesToBytes):
     name: ClassVar[str] = "numcodecs.fletcher32"
     v2_id: ClassVar[str | None] = "fletcher32"
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        check_config(cls.name, config, None)
-        return cls()
-
-    def to_config(self) -> dict[str, Any]:
-        return {}
-
-    def encoded_size(self, nbytes: int) -> int:
-        return nbytes + 4
-
-    def encoded_bound(self, nbytes: int) -> int:
-        return nbytes + 4
-
-    def encode(self, data: U8) -> U8:
-        return attach_checksum(data, _checksum(data), "end")
-
-    def decode(self, data: U8, *, limit: int, exact: bool, out: U8 | None = None) -> U8:
-        return detach_checksum(self.name, data, _checksum, "end", limit=limit, exact=exact)
+    @staticmethod
+    def checksum(data: U8) -> int:
+        return _checksum(data)

@@ -2,9 +2,8 @@
 
 gzip, zlib, bz2 and lzma are streams whose decoded size nobody tells; they share one loop, in which
 input and output pass in pieces, so that a stream that wants to become larger than its chunk is
-stopped after one piece too many.  crc32, crc32c, adler32 and fletcher32 put four bytes before or
-behind the data.  vlen-utf8 and vlen-bytes store items with their lengths.  Imports checks; called
-by these codecs.
+stopped after one piece too many.  vlen-utf8 and vlen-bytes store items with their lengths.  Imports
+checks; called by these codecs.
 """
 
 from __future__ import annotations
@@ -18,16 +17,13 @@ from typing import Protocol
 import numpy as np
 
 from zarr_gpu.codecs.base import U8
-from zarr_gpu.codecs.checks import DAMAGE, allocate, check_choice, check_size, damaged
+from zarr_gpu.codecs.checks import DAMAGE, allocate, check_size, damaged
 from zarr_gpu.errors import CodecError
 
 __all__ = [
     "Decompressor",
     "Inflate",
-    "attach_checksum",
-    "check_location",
     "decode_streams",
-    "detach_checksum",
     "read_items",
     "write_items",
 ]
@@ -132,48 +128,6 @@ def decode_streams(
     if target is None:
         return np.frombuffer(b"".join(parts), np.uint8)
     return target
-
-
-def check_location(codec: str, location: object) -> str:
-    """``location`` of a checksum: "start" or "end"."""
-    return check_choice(codec, "location", location, ("start", "end"))
-
-
-def attach_checksum(data: U8, checksum: int, location: str) -> U8:
-    """``data`` with the checksum, little-endian, before or behind it."""
-    encoded = np.empty(len(data) + 4, np.uint8)
-    payload, place = _parts(encoded, location)
-    payload[:] = data
-    place[:] = np.frombuffer(checksum.to_bytes(4, "little"), np.uint8)
-    return encoded
-
-
-def detach_checksum(
-    codec: str,
-    data: U8,
-    compute: Callable[[U8], int],
-    location: str,
-    *,
-    limit: int,
-    exact: bool,
-) -> U8:
-    """``data`` without its checksum, a view, once that agrees."""
-    if len(data) < 4:
-        raise damaged(codec, "the data are shorter than their checksum", actual=len(data))
-    check_size(codec, len(data) - 4, limit, exact=exact)
-    payload, place = _parts(data, location)
-    stored, computed = int.from_bytes(place.tobytes(), "little"), compute(payload)
-    if stored != computed:
-        raise damaged(
-            codec,
-            f"checksum mismatch: {stored:#010x} is stored, the data give {computed:#010x}",
-            actual=len(data),
-        )
-    return payload
-
-
-def _parts(data: U8, location: str) -> tuple[U8, U8]:
-    return (data[4:], data[:4]) if location == "start" else (data[:-4], data[-4:])
 
 
 _U32 = Struct("<I")

@@ -355,14 +355,39 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 def test_loading_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_loop", None)
     monkeypatch.setattr(compiled, "_rows_so_far", 0)
-    monkeypatch.setattr(compiled, "_compiled_before", lambda: True)
+    there = iter([False, True])
+    monkeypatch.setattr(compiled, "compiled_beside", lambda: next(there))
     with config.set({"cpu.compiled": "auto"}):
         assert not compiled.wanted(compiled.PAYS_AFTER)
+        assert not compiled.ready()
+        assert not compiled.wanted(1)  # not compiled yet
         assert compiled.wanted(1)
+        assert compiled.ready()
+        monkeypatch.setattr(compiled, "_loop", None)
         monkeypatch.setattr(compiled, "_found", False)  # Numba is not installed
         assert not compiled.wanted(1)
     with config.set({"cpu.compiled": False}):
         assert not compiled.wanted(1 << 40)
+
+
+def test_a_broken_numba_is_told_and_done_without(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("no locator available")
+
+    monkeypatch.setattr(compiled, "_loop", None)
+    monkeypatch.setattr(compiled, "_found", True)
+    monkeypatch.setattr(compiled, "_rows_so_far", compiled.PAYS_AFTER)
+    monkeypatch.setattr(compiled, "compiled_beside", lambda: True)
+    monkeypatch.setattr(compiled, "load_rows", broken)
+    array = zarr_gpu.create_array({}, data=np.arange(9), chunks=2)
+    with config.set({"cpu.compiled": "auto"}):
+        for _ in range(2):
+            assert np.array_equal(array[...], np.arange(9))
+    assert [r.getMessage() for r in caplog.records] == [
+        "no compiled reading on the CPU: no locator available"
+    ]
 
 
 def test_warmup_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ The keys, all of them (anything else is an error):
                                        where it can be used
 ``decode.max_variable_bytes`` 2 GiB    largest decoded chunk of a variable-length type
 ``cpu.compiled``              "auto"   read by a loop that Numba compiles: "auto" once enough chunks
-                                       were read that loading it pays (``warmup("cpu")`` loads it)
+                                       were read that loading it pays (``warmup("cpu")`` loads it);
+                                       a process in the background compiles it where need be
 ``cpu.recycle_bytes``         0        memory of large results that are gone, kept for those to come
 ``gpu.job_bytes``             128 MiB  decoded bytes that a GPU handles at a time
 ``gpu.slots``                 3        jobs of one read in flight: one decoded, the others fetched

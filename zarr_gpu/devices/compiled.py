@@ -1,10 +1,10 @@
-"""The loop that Numba compiles for the CPU: whether it shall be used, loading it, what it calls.
+"""Loops that Numba compiles for the CPU: whether they shall be used, loading them, what they call.
 
-Loading it (extra ``fast``) costs some tenths of a second, and compiling it some seconds once per
-installation: :func:`wanted` tells when that pays.  C functions are called by their addresses, of
-which :func:`addresses` makes the table for one thread and one codec.
+Loading them (extra ``fast``) costs some tenths of a second: :func:`wanted` tells when that pays.  C
+functions are called by their addresses, of which :func:`addresses` makes the table for one thread
+and one codec.
 
-Imports config and native codecs; used by ``host_rows`` and the CPU device.
+Imports config, native codecs and ``compiling``; used by ``host_rows`` and the CPU device.
 """
 
 from __future__ import annotations
@@ -21,17 +21,15 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.native import Decoder
 from zarr_gpu.config import config
+from zarr_gpu.devices.compiling import compiled_beside
 from zarr_gpu.errors import MissingDependencyError
 
 __all__ = ["addresses", "load_box", "load_rows", "prepare", "ready", "wanted"]
 
 I64 = npt.NDArray[np.int64]
 
-PAYS_AFTER = 16384
-"""Rows that Python reads before the compiled loop is loaded: about the time that loading takes."""
-
-PAYS_TO_COMPILE = 16 * PAYS_AFTER
-"""The same where it must be compiled first."""
+PAYS_AFTER = 8192
+"""Rows that Python reads before the loops are loaded: about the time that loading takes."""
 
 _NO_NUMBA = "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"
 
@@ -42,7 +40,11 @@ _lock = threading.Lock()
 
 
 def wanted(rows: int) -> bool:
-    """Whether a read of so many rows should take the compiled loop (setting ``cpu.compiled``)."""
+    """Whether a read of so many rows should take the compiled loop (setting ``cpu.compiled``).
+
+    With "auto", once enough rows were read: the loops are loaded then.  Where they were never
+    compiled, another process begins to do so, and Python goes on reading until it has ended.
+    """
     global _rows_so_far
     setting = config.get("cpu.compiled")
     if setting is False or not _supported():
@@ -50,9 +52,9 @@ def wanted(rows: int) -> bool:
     if setting is True or _loop is not None:
         return True
     _rows_so_far += rows
-    if _rows_so_far <= PAYS_AFTER or not _installed():
+    if _rows_so_far <= PAYS_AFTER or not _installed() or not compiled_beside():
         return False
-    return _rows_so_far > PAYS_TO_COMPILE or _compiled_before()
+    return _load_or_give_up()
 
 
 def ready() -> bool:
@@ -68,16 +70,18 @@ def prepare() -> None:
         load_box()
 
 
-def _compiled_before() -> bool:
-    """Whether Numba has the loop on disk beside its source, so that it need not compile it."""
-    spec = find_spec("zarr_gpu.kernels")
-    folders = (spec and spec.submodule_search_locations) or ()
-    return any(
-        name.startswith("host_rows.read_rows-") and name.endswith(".nbi")
-        for folder in folders
-        if os.path.isdir(f"{folder}/__pycache__")  # noqa: PTH112  before pathlib is imported
-        for name in os.listdir(f"{folder}/__pycache__")  # noqa: PTH208
-    )
+def _load_or_give_up() -> bool:
+    global _found
+    try:
+        load_rows()
+        load_box()
+    except Exception as error:  # noqa: BLE001  Numba may be broken in many ways
+        import logging
+
+        # Not an error: everything can be read without.
+        logging.getLogger("zarr_gpu").warning("no compiled reading on the CPU: %s", error)
+        _found = False
+    return _found is not False
 
 
 def _supported() -> bool:

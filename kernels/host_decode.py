@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import njit
 
-from .host_calls import call1, call3, call4, call5, call7, load4  # noqa: TID251 (relative: mapped)
+from .host_calls import call1, call3, call4, call5, call7, load4, move4  # noqa: TID251 (relative: mapped)
 
 __all__ = [
     "BLOSC",
@@ -77,24 +77,44 @@ def _blosc_block(frame: Any, length: Any, nbytes: Any) -> Any:
 
 @njit(**_options)
 def _is_part(block: Any, nbytes: Any, lo: Any, hi: Any) -> Any:
-    """Whether bytes ``lo`` to ``hi`` lie in half of the blocks or less."""
-    return (hi - 1) // block - lo // block + 1 <= (nbytes + block - 1) // block // 2
+    """Whether bytes ``lo`` to ``hi`` do not lie in all of the blocks."""
+    return (hi - 1) // block - lo // block + 1 < (nbytes + block - 1) // block
 
 
 @njit(**_options)
-def _blosc(functions: Any, frame: Any, length: Any, out: Any, nbytes: Any, lo: Any, hi: Any) -> Any:
-    """Decode a frame, or of it what bytes ``lo`` to ``hi`` need if that is far less."""
+def _blosc(
+    functions: Any, frame: Any, length: Any, out: Any, nbytes: Any, lo: Any, hi: Any, own: Any
+) -> Any:
+    """Decode a frame, or of it the blocks that bytes ``lo`` to ``hi`` need.
+
+    ``own`` is whether the frame may be changed.
+    """
     block = _blosc_block(frame, length, nbytes)
     if block < 0:
         return False
+    function = functions[DECODE]
+    if not _is_part(block, nbytes, lo, hi) or (load4(frame) >> 16) & 2:
+        return as_int(call4(function, frame, out, nbytes, 1)) == nbytes
+    first = lo // block
+    end = min(nbytes, ((hi - 1) // block + 1) * block)
+    if own:
+        # The needed blocks as a frame of their own: only where blocks begin has to be moved.
+        if end - first * block < block:
+            first -= 1  # a frame has one full block at least
+        size = end - first * block
+        functions[COUNT] = size
+        move4(frame + 4, functions.ctypes.data + 8 * COUNT)
+        for i in range((size + block - 1) // block):
+            move4(frame + 16 + 4 * i, frame + 16 + 4 * (first + i))
+        return as_int(call4(function, frame, out + first * block, size, 1)) == size
     part = functions[PARTS]
-    if part and _is_part(block, nbytes, lo, hi):
+    if part and 2 * (end - first * block) <= nbytes:  # it decodes elsewhere, and copies
         typesize = (load4(frame) >> 24) & 255
         first = lo // typesize
         count = (hi + typesize - 1) // typesize - first
         got = as_int(call4(part, frame, first, count, out + first * typesize))
         return got == count * typesize
-    return as_int(call4(functions[DECODE], frame, out, nbytes, 1)) == nbytes
+    return as_int(call4(function, frame, out, nbytes, 1)) == nbytes
 
 
 @njit(**_options)
@@ -197,15 +217,24 @@ def _zstd_begin(functions: Any, data: Any, length: Any, out: Any, nbytes: Any, h
 
 @njit(**_options)
 def decode(
-    codec: Any, functions: Any, data: Any, length: Any, out: Any, nbytes: Any, lo: Any, hi: Any
+    codec: Any,
+    functions: Any,
+    data: Any,
+    length: Any,
+    out: Any,
+    nbytes: Any,
+    lo: Any,
+    hi: Any,
+    own: Any,
 ) -> Any:
     """Decode ``length`` bytes at ``data`` to exactly ``nbytes`` at ``out``.
 
-    Only bytes ``lo`` to ``hi`` are needed; the others may be left as they were.
+    Only bytes ``lo`` to ``hi`` are needed; the others may be left as they were.  ``own`` is whether
+    the bytes at ``data`` may be changed.
     """
     function = functions[DECODE]
     if codec == BLOSC:
-        return _blosc(functions, data, length, out, nbytes, lo, hi)
+        return _blosc(functions, data, length, out, nbytes, lo, hi, own)
     if codec == ZSTD:
         if (
             functions[PARTS]

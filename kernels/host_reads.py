@@ -148,11 +148,11 @@ def read_row(coding: Any, value: Any, extent: Any, memory: Any, target: Any) -> 
             where = start + begin + low
             ok = call4(functions[PREAD], fd, to + (0 if straight else low), need, where) == need
     elif kind == MEMORY:
-        ok = decode(codec, functions, start + begin, size, to, nbytes, low, high)
-    elif codec == BLOSC and 2 * (high - low) <= nbytes:
+        ok = decode(codec, functions, start + begin, size, to, nbytes, low, high, False)
+    elif codec == BLOSC and 4 * (high - low) <= 3 * nbytes:
         have[_KEY] = -1
         size = read_frame(functions, fd, start + begin, size, enc, room, nbytes, low, high)
-        ok = size >= 0 and decode(codec, functions, enc, size, to, nbytes, low, high)
+        ok = size >= 0 and decode(codec, functions, enc, size, to, nbytes, low, high, True)
     else:
         data = enc
         if size == REST:
@@ -168,7 +168,7 @@ def read_row(coding: Any, value: Any, extent: Any, memory: Any, target: Any) -> 
             got = call4(functions[PREAD], fd, enc, end - begin, start + begin)
             have[_KEY], have[_LO], have[_HI] = key, begin, begin + max(got, 0)
             ok = got >= size
-        ok = ok and decode(codec, functions, data, size, to, nbytes, low, high)
+        ok = ok and decode(codec, functions, data, size, to, nbytes, low, high, True)
     if ok and not straight:
         place(box, k, to + src, dst, itemsize, src_table, dst_table, position)
     return ok

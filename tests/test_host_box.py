@@ -151,6 +151,44 @@ def test_nothing_is_written_to_what_is_read_only(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------- parts of frames
 
 
+@pytest.fixture(scope="module")
+def framed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, np.ndarray]]:
+    """Chunks of 18 blocks of Blosc and a rest, by inner codec, shuffle and place."""
+    folder = tmp_path_factory.mktemp("frames")
+    values = (np.arange(2 * 2300) ** 2 % 977).astype("u4")
+    made = {}
+    for cname in ("lz4", "blosclz", "zstd"):
+        for shuffle in ("noshuffle", "shuffle", "bitshuffle"):
+            codec = {"typesize": 4, "cname": cname, "clevel": 5, "shuffle": shuffle}
+            for shards in (None, values.shape):
+                name = f"{cname} {shuffle} {'shard' if shards else 'file'}"
+                array = zarr_gpu.create_array(
+                    folder / name,
+                    data=values,
+                    chunks=2300,
+                    shards=shards,
+                    compressors={"name": "blosc", "configuration": {**codec, "blocksize": 512}},
+                )
+                items: dict[str, bytes] = {}
+                zarr_gpu.copy_store(array.store, items)
+                made[name] = array, values
+                made[f"{name} in memory"] = zarr_gpu.open_array(items), values
+    return made
+
+
+@given(data=st.data())
+def test_parts_of_blosc_frames(framed: dict[str, Any], data: st.DataObject) -> None:
+    array, values = framed[data.draw(st.sampled_from(sorted(framed)))]
+    lo, hi = sorted(data.draw(st.tuples(*[st.integers(0, len(values))] * 2)))
+    step = data.draw(st.sampled_from([1, 1, 1, 2, -1]))
+    part = slice(lo, hi) if step > 0 else slice(hi, lo, step)
+    spy = Boxes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "read_box", spy)
+        assert np.array_equal(array[part][::step], values[part][::step])
+    assert all(spy.read)
+
+
 def blocks(folder: Path, checksum: bool = False) -> tuple[zarr_gpu.Array, np.ndarray, Path]:
     """A chunk of four blocks of Zstandard, of 128 KiB each; the last is damaged."""
     values = np.random.default_rng(3).integers(0, 900, (64, 4096), "u2")

@@ -154,6 +154,19 @@ class Placer:
         # The ellipsis keeps an index of nothing but integers a view.
         return src, (*[table[e] for table, e in zip(self._dst, entries, strict=True)], ...)
 
+    def spans(self, strides: Sequence[int]) -> list[tuple[list[int], list[int]]]:
+        """Per set of a plan without tables: the lowest and the highest byte of each chunk.
+
+        ``strides`` are bytes from item to item in the chunk.  Summed over the sets they are those
+        of the first and of the last item that a placement needs.
+        """
+        spans = []
+        for s in self.plan.sets:
+            first = s.src * strides[s.axes[0]]
+            last = first + (s.count - 1) * (s.step * strides[s.axes[0]])
+            spans.append((np.minimum(first, last).tolist(), np.maximum(first, last).tolist()))
+        return spans
+
     def boxes(self, entries: list[int]) -> tuple[Box, Box]:
         """(box of the chunk, box of the result) of one placement."""
         if self.plain:

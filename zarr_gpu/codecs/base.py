@@ -186,6 +186,15 @@ class BytesToBytes(Codec):
             ``data`` is damaged or its size is wrong.
         """
 
+    def decode_part(self, data: U8, lo: int, hi: int, out: U8) -> bool:
+        """Decode bytes ``lo`` to ``hi`` of ``len(out)`` into their place in ``out``.
+
+        False where that is not much cheaper than :meth:`decode`, or where the data are not as they
+        should be, if it does not raise what that raises.  Other bytes of ``out`` may become
+        anything.
+        """
+        return False
+
     def decoder(self) -> Decoder | None:
         """The C functions that decode this codec, for compiled loops; None where there are none.
 

@@ -194,6 +194,21 @@ class BloscCodec(BytesToBytes):
             )
         return target
 
+    def decode_part(self, data: U8, lo: int, hi: int, out: U8) -> bool:
+        library = native.blosc()
+        if library is None or self._check_frame(data) != len(out):
+            return False
+        _, _, flags, typesize, nbytes, block, _ = _HEADER.unpack_from(data.data)
+        if flags & _MEMCPYED:
+            return False
+        needed = ((hi - 1) // block - lo // block + 1) * block
+        if 2 * needed > nbytes:  # a part is decoded elsewhere, and copied
+            return False
+        first = lo // typesize
+        count = -(-hi // typesize) - first
+        target = out[first * typesize : (first + count) * typesize]
+        return library.getitem(data, first, count, target) == len(target)
+
     def decoder(self) -> native.Decoder | None:
         library = native.blosc()
         return None if library is None else library.decoder

@@ -229,7 +229,20 @@ class Program:
 
         ``out`` is scratch memory of ``serial_nbytes`` bytes that may be used or not.
         """
-        array = self.serializer.decode(self.decode_bytes(data, out), self.serial_spec)
+        return self._arranged(self.decode_bytes(data, out))
+
+    def decode_part(self, data: U8, lo: int, hi: int, out: U8) -> Array | None:
+        """A chunk of a plain program in ``out``, of which only bytes ``lo`` to ``hi`` are decoded.
+
+        None where that is not much cheaper than :meth:`decode`, or cannot be done.
+        """
+        if len(self.steps) != 1 or not self.steps[0].codec.decode_part(data, lo, hi, out):
+            return None
+        return self._arranged(out)
+
+    def _arranged(self, data: U8) -> Array:
+        """The chunk that serialised bytes are."""
+        array = self.serializer.decode(data, self.serial_spec)
         for codec, spec in reversed(self.arrays):
             array = codec.decode(array, spec)
         if self.permutation is not None:

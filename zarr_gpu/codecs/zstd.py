@@ -27,6 +27,7 @@ from zarr_gpu.codecs.checks import (
 
 __all__ = ["Zstd", "ZstdCodec"]
 
+_BLOCK = 1 << 17  # decoded bytes of one block, at most
 _SLACK = 4 << 20  # for blocks that are shorter than they may be, where only their number is known
 
 
@@ -106,6 +107,19 @@ class ZstdCodec(BytesToBytes):
         check_size(self.name, size, limit, exact=exact)
         return target[:size]
 
+    def decode_part(self, data: U8, lo: int, hi: int, out: U8) -> bool:
+        """Blocks behind ``hi`` are not decoded; not of frames with a checksum, which must be."""
+        library = native.zstd()
+        if library is None or hi + _BLOCK > len(out):
+            return False
+        frames = _walk(data)
+        if len(frames) > 1 or frames[0].content != len(out) or frames[0].checksum:
+            return False
+        try:
+            return library.begin(data, hi, out) >= hi
+        except ValueError:
+            return False
+
     def decoder(self) -> native.Decoder | None:
         library = native.zstd()
         return None if library is None else library.decoder
@@ -178,6 +192,7 @@ class _Frame(NamedTuple):
     bound: int  # decoded bytes by the blocks, at most
     skippable: bool
     header: int  # length of the header
+    checksum: bool
 
 
 def _walk(data: U8) -> list[_Frame]:
@@ -197,7 +212,7 @@ def _walk(data: U8) -> list[_Frame]:
         if magic & 0xFFFFFFF0 == 0x184D2A50:
             position += 8 + number(position + 4, 4)
             number(position, 0)
-            frames.append(_Frame(start, position, 0, 0, skippable=True, header=8))
+            frames.append(_Frame(start, position, 0, 0, skippable=True, header=8, checksum=False))
             continue
         if magic != 0xFD2FB528:
             raise damaged("zstd", f"no frame starts at byte {position}", actual=len(raw))
@@ -214,7 +229,7 @@ def _walk(data: U8) -> list[_Frame]:
         else:
             mantissa, exponent = number(start + 5, 1) & 7, number(start + 5, 1) >> 3
             most = (8 + mantissa) << (7 + exponent)
-        most = min(most, 1 << 17)  # decoded bytes of one block
+        most = min(most, _BLOCK)
         position += content_width
         header = position - start
         bound, last = 0, 0
@@ -236,6 +251,7 @@ def _walk(data: U8) -> list[_Frame]:
                 bound,
                 skippable=False,
                 header=header,
+                checksum=bool(flags & 4),
             )
         )
     return frames

@@ -29,6 +29,10 @@ Array = npt.NDArray[Any]
 U8 = npt.NDArray[np.uint8]
 
 
+PART_FROM = 1 << 17
+"""Decoded bytes of a chunk from which on a part of it may be cheaper to decode."""
+
+
 class CpuLane(Lane):
     """One thread's share of a read or write."""
 
@@ -55,6 +59,11 @@ class CpuLane(Lane):
         # What the last bytes step yields is the chunk as it stands in memory.
         self.in_place = (
             bool(program.steps) and program.plain and program.permutation is None and fields is None
+        )
+        self._spans = (
+            placer.spans(program.strides)
+            if program.plain and program.steps and placer.plain and fields is None
+            else None
         )
         self._fill_check = None if keep_fill_chunks else _FillCheck(fill_value, self.dtype)
 
@@ -96,7 +105,25 @@ class CpuLane(Lane):
                 if got.ctypes.data != raw.ctypes.data:
                     raw[...] = got
                 return
-        self.place(entries, None if data is None else self._chunk(data), out)
+        chunk = None
+        if data is not None:
+            chunk = self._part(data, entries)
+            if chunk is None:
+                chunk = self._chunk(data)
+        self.place(entries, chunk, out)
+
+    def _part(self, data: U8, entries: list[int]) -> Array | None:
+        """A chunk with only the items that are needed, where that is much cheaper than all."""
+        nbytes = self.nitems * self.dtype.itemsize
+        if self._spans is None or nbytes < PART_FROM:
+            return None
+        lo, hi = 0, self.dtype.itemsize
+        for (low, high), e in zip(self._spans, entries, strict=True):
+            lo += low[e]
+            hi += high[e]
+        if 4 * (hi - lo) > 3 * nbytes:
+            return None
+        return self.program.decode_part(data, lo, hi, scratch.chunk.empty(nbytes))
 
     def place(self, entries: list[int], chunk: Array | None, out: Array) -> None:
         """Place the items of a decoded chunk; None is absent."""

@@ -36,7 +36,7 @@ from .host_reads import (  # noqa: TID251
     read_row,
 )
 
-__all__ = ["read_box"]
+__all__ = ["enter_object", "extent_of", "read_box", "write_path"]
 
 _options = {"nogil": True, "error_model": "numpy"}
 
@@ -50,8 +50,8 @@ _BOX = types.int64(
 
 
 @njit(**_options)
-def _write_path(path: Any, at: Any, separator: Any, coords: Any) -> None:
-    """Write coordinates in decimal from byte ``at`` on, and a NUL behind them."""
+def write_path(path: Any, at: Any, separator: Any, coords: Any) -> Any:
+    """Write coordinates in decimal from byte ``at`` on, and a NUL; returns where that is."""
     for a in range(len(coords)):
         if a:
             path[at] = separator
@@ -67,10 +67,11 @@ def _write_path(path: Any, at: Any, separator: Any, coords: Any) -> None:
             rest //= 10
         at += digits
     path[at] = 0
+    return at
 
 
 @njit(**_options)
-def _enter(key: Any, axes: Any, spans: Any, owner: Any, part: Any) -> Any:
+def enter_object(key: Any, axes: Any, spans: Any, owner: Any, part: Any) -> Any:
     """Enter object number ``key``: how many rows it has.
 
     ``owner`` (ndim,) become its coordinates, ``part`` (ndim, 2) its first chunk along each axis of
@@ -91,7 +92,7 @@ def _enter(key: Any, axes: Any, spans: Any, owner: Any, part: Any) -> Any:
 
 
 @njit(**_options)
-def _extent(row: Any, axes: Any, table: Any, owner: Any, part: Any, index: Any) -> Any:
+def extent_of(row: Any, axes: Any, table: Any, owner: Any, part: Any, index: Any) -> Any:
     """(offset, nbytes) of a row within its object; its chunk along each axis becomes ``index``."""
     number = 0
     for a in range(len(axes) - 1, -1, -1):
@@ -177,9 +178,9 @@ def read_box(
         while row >= behind:
             key += 1
             front = behind
-            behind += _enter(key, axes, spans, owner, part)
+            behind += enter_object(key, axes, spans, owner, part)
         table = tables[key] if len(tables) else -1
-        begin, size = _extent(row - front, axes, table, owner, part, index)
+        begin, size = extent_of(row - front, axes, table, owner, part, index)
         start, total = 0, -1
         fd = opened[0]
         if size != MISSING and kind != PATHS:
@@ -189,7 +190,7 @@ def read_box(
             elif total < 0:
                 continue
         elif size != MISSING and opened[1] != key:
-            _write_path(path, prefix, separator, owner)
+            write_path(path, prefix, separator, owner)
             fd = open_file(functions, path, key, opened)
             if fd == MISSING:
                 size = MISSING
@@ -199,11 +200,11 @@ def read_box(
         if size >= 0 and not held(have, key, begin, reach):
             # Neighbours in the same file come with it.
             for j in range(row + 1, min(stop, behind)):
-                lo, nbytes = _extent(j - front, axes, table, owner, part, index)
+                lo, nbytes = extent_of(j - front, axes, table, owner, part, index)
                 if not near(begin, reach, lo, nbytes):
                     break
                 reach = max(reach, lo + nbytes)
-            _extent(row - front, axes, table, owner, part, index)  # is in `index` again
+            extent_of(row - front, axes, table, owner, part, index)  # is in `index` again
         k, src, dst = box_of(index, 0, entries, at, steps, box)
         if size == MISSING:
             spread(box, k, out + dst, item, itemsize, nowhere, position)

@@ -24,6 +24,7 @@ __all__ = [
     "call4",
     "call5",
     "call7",
+    "call10",
     "draw",
     "fill",
     "load4",
@@ -91,6 +92,25 @@ def call7(
 ) -> Any:
     """``address(a, b, c, d, e, f, g)``."""
     return _call(7)
+
+
+@intrinsic
+def call10(
+    typingctx: Any,
+    address: Any,
+    a: Any,
+    b: Any,
+    c: Any,
+    d: Any,
+    e: Any,
+    f: Any,
+    g: Any,
+    h: Any,
+    i: Any,
+    j: Any,
+) -> Any:
+    """``address(a, b, c, d, e, f, g, h, i, j)``."""
+    return _call(10)
 
 
 @intrinsic

@@ -32,7 +32,7 @@ LEVELS = [
     (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify)"),
     (
         5,
-        r"devices\.([a-z]+_runtime|chunk_cache|compiled|compiling|cpu_lane|helpers|host_rows|part_rows|scratch)",
+        r"devices\.([a-z]+_runtime|chunk_cache|compiled|compiling|cpu_lane|helpers|host_rows|host_write|part_rows|scratch)",
     ),
     (6, r"devices(\.[^.]+)?"),
     (7, r"engine|jobs|shard_writes"),

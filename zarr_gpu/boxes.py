@@ -45,6 +45,15 @@ class Box(NamedTuple):
     axes: tuple[BoxAxis, ...]
     nchunks: int
 
+    def covers(self, lengths: tuple[int, ...]) -> bool:
+        """Whether of every chunk all is selected that lies in an array of such lengths."""
+        for axis, length in zip(self.axes, lengths, strict=True):
+            stop = axis.start + axis.nitems
+            ends = stop == length or stop % axis.edge == 0
+            if axis.step != 1 or axis.start % axis.edge or not ends:
+                return False
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Objects:

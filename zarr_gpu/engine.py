@@ -26,14 +26,14 @@ from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
 from zarr_gpu.jobs import Target, cut_jobs, lanes_for
 from zarr_gpu.layout import Layout
 from zarr_gpu.locate import IndexSource, Locator
-from zarr_gpu.plan import Batch, Plan
+from zarr_gpu.plan import Batch, Plan, make_plan
 from zarr_gpu.select import Selection
 from zarr_gpu.shard_writes import write_shards
 from zarr_gpu.stages import stage
 from zarr_gpu.storage.base import Store
 from zarr_gpu.write_locks import hold
 
-__all__ = ["located_batches", "read", "read_box", "write"]
+__all__ = ["located_batches", "read", "read_box", "write", "write_box"]
 
 Array = npt.NDArray[Any]
 Coords = tuple[int, ...]
@@ -307,6 +307,52 @@ def write(
         batches, changed = [only], _changed_in_part(target, *only)
     with hold(store, layout.prefix, changed):
         _write_chunks(target, batches)
+
+
+def write_box(
+    layout: Layout,
+    store: Store,
+    device: Device,
+    selection: Selection,
+    values: Any,
+    *,
+    write_empty_chunks: bool = False,
+    options: Options = _PLAINLY,
+    ready: Callable[[], None] = lambda: None,
+) -> bool:
+    """Write a selection that is a box of few chunks, where the device needs no plan for that.
+
+    False: nothing is written, :func:`write` does it.  Arguments and errors are those of that.
+    """
+    objects = None if layout.levels else layout.objects
+    if objects is None:
+        return False
+    writer = device.box_writer(layout.program, store, layout.fill_value, values)
+    box = None if writer is None else make_box(selection, layout.grid)
+    if writer is None or box is None:
+        return False
+    lengths = layout.grid.array_shape
+    changed: list[str] | None = []
+    if not box.covers(lengths):
+        changed = objects.keys(box) if box.nchunks <= MAX_LOCKED else None
+    ready()
+    with hold(store, layout.prefix, changed):
+        lanes = lanes_for(layout, store, box.nchunks)
+        left = writer(box, objects, lengths, values, write_empty_chunks, lanes)
+        if len(left):
+            plan = make_plan(selection, layout.grid)
+            make_lane = device.lane_maker(
+                layout.program,
+                plan,
+                fill_value=layout.fill_value,
+                fields=None,
+                keep_fill_chunks=write_empty_chunks,
+                options=options,
+            )
+            target = Target(layout, store, device, plan, values, True, make_lane, ready)
+            batch = plan.batch(plan.rows(0, plan.nchunks).index[left])
+            _write_chunks(target, [(batch, ByteRequest.whole(layout.keys(batch.coords)))])
+    return True
 
 
 def _whole_objects(layout: Layout, plan: Plan) -> Iterator[tuple[Batch, ByteRequest]]:

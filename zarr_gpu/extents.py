@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MISSING", "REST", "ByteRequest", "Extents", "Files", "HostMemory", "Memory"]
+__all__ = ["MISSING", "REST", "ByteRequest", "Extents", "Files", "HostMemory", "Memory", "Sink"]
 
 U8 = npt.NDArray[np.uint8]
 I64 = npt.NDArray[np.int64]
@@ -79,6 +79,19 @@ class Files:
     prefix: bytes = b""
     descriptor: int = -1
     values: Callable[[list[str]], tuple[list[tuple[int, int]], Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where the values of a store are files that lanes may write without the store's help.
+
+    The path of a value is ``prefix`` and the key.  It is written under a temporary name, which is
+    the value's with a dot before and ``suffix`` behind, with the lock of ``flock`` held, and then
+    renamed.
+    """
+
+    prefix: bytes
+    suffix: bytes
 
 
 class Memory(Protocol):

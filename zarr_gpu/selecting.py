@@ -383,24 +383,33 @@ class Selectable(ABC):
         """Assign; ``ready`` is called before something is stored, and waits until it may be."""
         self.check_writable()
         dtype = self._dtype_of(fields)
-        plan = make_plan(selection, self.layout.grid)
         device = self.worker
         options = self._options(encode=True)
         with self.device.active():
             own = device.adopt(value)
             values = device.upload(as_values(value, dtype)) if own is None else own
-            values = _broadcast(values, (*plan.shape, *dtype.shape))
-            if not plan.nitems:
+            values = _broadcast(values, (*selection.shape, *dtype.shape))
+            if 0 in selection.work_shape:
                 return
+            values = values.reshape((*selection.work_shape, *dtype.shape))
+            where = self.layout, self.store, device
+            empty = self.config.write_empty_chunks
             try:
+                if fields is None and engine.write_box(
+                    *where,
+                    selection,
+                    values,
+                    write_empty_chunks=empty,
+                    options=options,
+                    ready=ready,
+                ):
+                    return
                 engine.write(
-                    self.layout,
-                    self.store,
-                    device,
-                    plan,
-                    values.reshape((*plan.work_shape, *dtype.shape)),
+                    *where,
+                    make_plan(selection, self.layout.grid),
+                    values,
                     fields=fields,
-                    write_empty_chunks=self.config.write_empty_chunks,
+                    write_empty_chunks=empty,
                     options=options,
                     ready=ready,
                 )

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from zarr_gpu.codecs.native import Decoder
+    from zarr_gpu.codecs.native import Decoder, Encoder
 
 __all__ = ["ArrayToArray", "ArrayToBytes", "BytesToBytes", "ChunkSpec", "Codec"]
 
@@ -194,6 +194,13 @@ class BytesToBytes(Codec):
         anything.
         """
         return False
+
+    def encoder(self, nbytes: int) -> Encoder | None:
+        """The C function that encodes ``nbytes`` bytes, for compiled loops; None without one.
+
+        Such a loop encodes as :meth:`encode` does, and leaves what fails to that.
+        """
+        return None
 
     def decoder(self) -> Decoder | None:
         """The C functions that decode this codec, for compiled loops; None where there are none.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from struct import Struct
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypedDict
 
 import numpy as np
 
@@ -54,6 +54,16 @@ class BloscCname(StrEnum):
     zstd = "zstd"
     snappy = "snappy"
     zlib = "zlib"
+
+
+class _Parameters(TypedDict):
+    """What the library is called with."""
+
+    cname: str
+    clevel: int
+    shuffle: int
+    typesize: int
+    block: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,21 +164,13 @@ class BloscCodec(BytesToBytes):
             raise damaged(
                 self.name, f"Blosc takes at most {_LARGEST} bytes at once", actual=len(data)
             )
-        typesize = self.typesize or 1
-        shuffle = _SHUFFLES.index(self.shuffle or ("shuffle" if typesize > 1 else "bitshuffle"))
+        parameters = self._parameters()
         library = native.blosc()
         if library is None:
+            shuffle, typesize = parameters["shuffle"], parameters["typesize"]
             return self._encode_by_numcodecs(data, shuffle, typesize)
         out = allocate(self.name, len(data) + _OVERHEAD, memory)
-        size = library.compress(
-            data,
-            out,
-            cname=self.cname,
-            clevel=self.clevel,
-            shuffle=shuffle,
-            typesize=typesize,
-            block=self.blocksize,
-        )
+        size = library.compress(data, out, **parameters)
         if size <= 0:
             raise damaged(
                 self.name,
@@ -176,6 +178,24 @@ class BloscCodec(BytesToBytes):
                 actual=len(data),
             )
         return out[:size]
+
+    def _parameters(self) -> _Parameters:
+        typesize = self.typesize or 1
+        return {
+            "cname": self.cname,
+            "clevel": self.clevel,
+            "shuffle": _SHUFFLES.index(
+                self.shuffle or ("shuffle" if typesize > 1 else "bitshuffle")
+            ),
+            "typesize": typesize,
+            "block": self.blocksize,
+        }
+
+    def encoder(self, nbytes: int) -> native.Encoder | None:
+        library = native.blosc()
+        if library is None or nbytes > _LARGEST:
+            return None
+        return library.encoder(**self._parameters())
 
     def decode(self, data: U8, *, limit: int, exact: bool, out: U8 | None = None) -> U8:
         nbytes = self._check_frame(data)

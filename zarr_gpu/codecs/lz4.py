@@ -102,6 +102,12 @@ class LZ4(BytesToBytes):
             raise damaged(self.name, f"damaged block (code {size})", expected=nbytes, actual=length)
         return target
 
+    def encoder(self, nbytes: int) -> native.Encoder | None:
+        library = native.lz4()
+        if library is None or nbytes > _LARGEST:
+            return None
+        return library.encoder(max(self.acceleration, 1))
+
     def decoder(self) -> native.Decoder | None:
         library = native.lz4()
         return None if library is None else library.decoder

@@ -37,6 +37,7 @@ __all__ = [
     "Blosc",
     "Decoder",
     "Deflate",
+    "Encoder",
     "Lz4",
     "Zstd",
     "blosc",
@@ -71,6 +72,21 @@ class Decoder:
     decode: int
     parts: tuple[int, ...] = ()
     context: Callable[[], int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """The C function that encodes with one configuration of a codec.
+
+    ``context``: makes the context of the calling thread ready, and tells its address; None where
+    the function needs none.  ``numbers``: what else it is called with.  ``keep`` must stay alive.
+    """
+
+    codec: str
+    encode: int
+    numbers: tuple[int, ...] = ()
+    context: Callable[[], int] | None = None
+    keep: Any = None
 
 
 def _open(stem: str, package: str) -> ctypes.CDLL | None:
@@ -155,6 +171,14 @@ class Blosc:
             )
         )
 
+    def encoder(
+        self, *, cname: str, clevel: int, shuffle: int, typesize: int, block: int
+    ) -> Encoder:
+        """What :meth:`compress` calls, for compiled loops."""
+        name = ctypes.create_string_buffer(cname.encode())
+        numbers = clevel, shuffle, typesize, ctypes.addressof(name), block
+        return Encoder("blosc", _address(self._compress), numbers, keep=name)
+
     def works(self) -> bool:
         """A round trip of a few bytes."""
         frame, back = np.empty(2000, np.uint8), np.empty(len(_SAMPLE), np.uint8)
@@ -195,6 +219,10 @@ class _PerThread(threading.local):
         if self._context is None:
             self._context = self._make()
         return self._context.pointer
+
+
+MOST_KEPT = 12
+"""Level of Zstandard up to which a thread keeps its context; higher ones take hundreds of MB."""
 
 
 class Zstd:
@@ -271,20 +299,35 @@ class Zstd:
 
     def compress(self, data: U8, memory: U8 | None = None, *, level: int, checksum: bool) -> U8:
         """One frame that tells its content size; in ``memory`` where that is large enough."""
-        context = getattr(self._local, "compress", None)
-        if context is None:
-            context = _Context(self._create_c, self._free_c)
-            if level <= 12:  # higher ones keep hundreds of megabytes
-                self._local.compress = context
+        context = self._encoding(level, checksum)
         pointer = context.pointer
-        for parameter, value in ((100, level), (201, int(checksum))):
-            self._check(self._set(pointer, parameter, value))
         bound = self._bound(len(data))
         large = memory is not None and len(memory) >= bound
         out = memory if memory is not None and large else np.empty(bound, np.uint8)
         size = self._compress(pointer, _pointer(out), len(out), _pointer(data), len(data))
         self._check(size)
         return out[:size]
+
+    def _encoding(self, level: int, checksum: bool) -> _Context:
+        """The context of the calling thread, with these parameters."""
+        context: _Context | None = getattr(self._local, "compress", None)
+        if context is None:
+            context = _Context(self._create_c, self._free_c)
+            if level <= MOST_KEPT:
+                self._local.compress = context
+        for parameter, value in ((100, level), (201, int(checksum))):
+            self._check(self._set(context.pointer, parameter, value))
+        return context
+
+    def encoder(self, *, level: int, checksum: bool) -> Encoder | None:
+        """What :meth:`compress` calls, for compiled loops; None for levels that are not kept."""
+        if level > MOST_KEPT:
+            return None
+
+        def context() -> int:
+            return self._encoding(level, checksum).pointer
+
+        return Encoder("zstd", _address(self._compress), context=context)
 
     def _check(self, code: int) -> None:
         if self._is_error(code):
@@ -326,6 +369,10 @@ class Lz4:
     def compress(self, data: U8, out: U8, acceleration: int) -> int:
         """Encode into ``out``; number of bytes, 0 where they do not fit."""
         return int(self._compress(_pointer(data), _pointer(out), len(data), len(out), acceleration))
+
+    def encoder(self, acceleration: int) -> Encoder:
+        """What :meth:`compress` calls, for compiled loops."""
+        return Encoder("lz4", _address(self._compress), (acceleration,))
 
     def works(self) -> bool:
         """A round trip of a few bytes."""

@@ -107,6 +107,12 @@ class ZstdCodec(BytesToBytes):
         check_size(self.name, size, limit, exact=exact)
         return target[:size]
 
+    def encoder(self, nbytes: int) -> native.Encoder | None:
+        library = native.zstd()
+        return (
+            None if library is None else library.encoder(level=self.level, checksum=self.checksum)
+        )
+
     def decode_part(self, data: U8, lo: int, hi: int, out: U8) -> bool:
         """Blocks behind ``hi`` are not decoded; not of frames with a checksum, which must be."""
         library = native.zstd()

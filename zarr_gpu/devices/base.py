@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from zarr_gpu.devices.cache import CachePart
     from zarr_gpu.devices.chunk_cache import ChunkPart
 
-__all__ = ["BoxReader", "Device", "Job", "Lane", "Options", "RowReader", "StepPlace"]
+__all__ = ["BoxReader", "BoxWriter", "Device", "Job", "Lane", "Options", "RowReader", "StepPlace"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -128,6 +128,24 @@ class BoxReader(Protocol):
 
         ``indexes`` are those of the shards that the box touches, where there are shards; ``lanes``
         as in ``Device.run``.
+        """
+
+
+class BoxWriter(Protocol):
+    """Writes a box without plan, jobs and lanes, where the device has such a way."""
+
+    def __call__(
+        self,
+        box: Box,
+        objects: Objects,
+        lengths: tuple[int, ...],
+        values: Any,
+        keep_fill: bool,
+        lanes: int,
+    ) -> I64:
+        """Write a box; the rows, in C order, that must be written in the ordinary way.
+
+        ``lengths`` are those of the array, ``values`` have an axis for each that the box keeps.
         """
 
 
@@ -239,6 +257,12 @@ class Device(ABC):
         self, program: Program, store: Store, fill_value: Any, out: Any
     ) -> BoxReader | None:
         """A way to read boxes of ``store`` into ``out``, None where there is none but plans."""
+        return None
+
+    def box_writer(
+        self, program: Program, store: Store, fill_value: Any, values: Any
+    ) -> BoxWriter | None:
+        """A way to write ``values`` as a box of ``store``, None where there is none but plans."""
         return None
 
     def row_reader(

@@ -24,7 +24,17 @@ from zarr_gpu.config import config
 from zarr_gpu.devices.compiling import compiled_beside
 from zarr_gpu.errors import MissingDependencyError
 
-__all__ = ["addresses", "load_box", "load_rows", "prepare", "ready", "wanted"]
+__all__ = [
+    "addresses",
+    "can_write",
+    "load_box",
+    "load_rows",
+    "load_write",
+    "prepare",
+    "ready",
+    "system",
+    "wanted",
+]
 
 I64 = npt.NDArray[np.int64]
 
@@ -36,6 +46,7 @@ _NO_NUMBA = "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast
 _rows_so_far = 0
 _loop: Callable[..., int] | None = None
 _box_loop: Callable[..., int] | None = None
+_write_loop: Callable[..., int] | None = None
 _lock = threading.Lock()
 
 
@@ -68,6 +79,7 @@ def prepare() -> None:
     if config.get("cpu.compiled") is not False and _supported() and _installed():
         load_rows()
         load_box()
+        load_write()
 
 
 def _load_or_give_up() -> bool:
@@ -75,6 +87,7 @@ def _load_or_give_up() -> bool:
     try:
         load_rows()
         load_box()
+        load_write()
     except Exception as error:  # noqa: BLE001  Numba may be broken in many ways
         import logging
 
@@ -130,6 +143,19 @@ def load_box() -> Callable[..., int]:
     return _box_loop
 
 
+def load_write() -> Callable[..., int]:
+    """The loop that writes the chunks of a box; raises as :func:`load_rows`."""
+    global _write_loop
+    if _write_loop is None:
+        with _lock:
+            try:
+                from zarr_gpu.kernels.host_write import write_box
+            except ImportError as cause:
+                raise MissingDependencyError(_NO_NUMBA) from cause
+            _write_loop = write_box
+    return _write_loop
+
+
 # ------------------------------------------------------------------------------ functions
 
 
@@ -173,3 +199,24 @@ def addresses(decoder: Decoder | None) -> I64:
         table = np.array([*_c_library(), *step], np.uint64).view(np.int64)
         _functions.tables[decoder] = table
     return table
+
+
+def can_write() -> bool:
+    """Whether the loop that writes can: it needs ``statx``, and variadic calls like others."""
+    return sys.platform.startswith("linux") and ready() and hasattr(ctypes.CDLL(None), "statx")
+
+
+def system() -> I64:
+    """What the loop that writes calls from this thread besides."""
+    table: I64 | None = getattr(_own, "system", None)
+    if table is None:
+        library = ctypes.CDLL(None)
+        names = ("flock", "statx", "write", "rename", "unlink", "mkdir", "access", "memcmp")
+        found = [ctypes.cast(getattr(library, n), ctypes.c_void_p).value or 0 for n in names]
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        table = np.array([*found, flags, 0], np.uint64).view(np.int64)
+        _own.system = table
+    return table
+
+
+_own = threading.local()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compile_in_turn", "compiled_beside"]
 
-_LOOPS = (("host_rows", "read_rows"), ("host_box", "read_box"))
+_LOOPS = (("host_rows", "read_rows"), ("host_box", "read_box"), ("host_write", "write_box"))
 
 _compiled: bool | None = None  # None: not known yet
 _compiler: int | None = None  # the process that compiles
@@ -78,7 +78,7 @@ def compile_in_turn() -> None:
     path = f"{tempfile.gettempdir()}/zarr_gpu-{os.getuid()}.compiling"
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)  # until the process ends
-    from zarr_gpu.kernels import host_box, host_rows  # noqa: F401  compiled when imported
+    from zarr_gpu.kernels import host_box, host_rows, host_write  # noqa: F401  compiled when imported
 
 
 def on_disk() -> bool:

@@ -18,12 +18,22 @@ import numpy.typing as npt
 
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.config import config, usable_threads
-from zarr_gpu.devices.base import BoxReader, Device, Job, Lane, Options, RowReader, StepPlace
+from zarr_gpu.devices.base import (
+    BoxReader,
+    BoxWriter,
+    Device,
+    Job,
+    Lane,
+    Options,
+    RowReader,
+    StepPlace,
+)
 from zarr_gpu.devices.chunk_cache import CachedRows, ChunkCache, ChunkPart
-from zarr_gpu.devices.compiled import prepare, ready, wanted
+from zarr_gpu.devices.compiled import can_write, prepare, ready, wanted
 from zarr_gpu.devices.cpu_lane import CpuLane
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.host_rows import Chunks, RowLoop, read_box
+from zarr_gpu.devices.host_write import BoxWriter as HostBoxWriter
 from zarr_gpu.devices.part_rows import make_part_rows
 from zarr_gpu.devices.scratch import aligned, results, scratch
 from zarr_gpu.extents import Extents, Memory
@@ -132,6 +142,12 @@ class CpuDevice(Device):
         if files is None or chunks is None:
             return None
         return partial(read_box, chunks, files, out)
+
+    def box_writer(
+        self, program: Program, store: Store, fill_value: Any, values: Array
+    ) -> BoxWriter | None:
+        sink = store.sink() if can_write() and values.dtype == program.spec.dtype else None
+        return None if sink is None else HostBoxWriter.of(program, fill_value, sink)
 
     def row_reader(
         self,

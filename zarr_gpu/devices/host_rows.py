@@ -32,7 +32,7 @@ from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.extents import Files
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = ["Chunks", "RowLoop", "read_box"]
+__all__ = ["Chunks", "RowLoop", "address_of", "axes_of", "path_memory", "read_box"]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
@@ -227,32 +227,20 @@ def read_box(
     lanes = lanes or usable_threads()
     kind, path, prefix, values, keep = _PATHS, _NO_BYTES, 0, _NO_VALUES, None
     if files.values is None:
-        path, prefix = _path(files.prefix + os.fsencode(objects.prefix + objects.key_encoding.lead))
+        path, prefix = path_memory(
+            files.prefix + os.fsencode(objects.prefix + objects.key_encoding.lead)
+        )
     else:
         kind = _DESCRIPTOR if files.descriptor >= 0 else _MEMORY
         pairs, keep = files.values(objects.keys(box))
         values = np.array(pairs, np.int64).reshape(-1, 2)
-    near, far = program.strides, out.strides
-    axes = np.array(
-        [
-            (
-                *(a.start, a.nitems, a.step, a.edge, near[i]),
-                0 if a.out_axis is None else far[a.out_axis],
-                *(a.first, a.nchunks, objects.ratio[i], objects.weight[i]),
-            )
-            for i, a in enumerate(box.axes)
-        ],
-        np.int64,
-    )
-    order = _in_order(len(axes))
-    if not out.flags.c_contiguous:
-        order = np.argsort(-np.abs(axes[:, 5]), kind="stable")
+    axes, order = axes_of(box, objects, program.strides, out.strides)
     tables = _NO_STARTS
     if indexes is not None:
-        tables = np.array([0 if t is None else _address(t) for t in indexes], np.int64)
+        tables = np.array([0 if t is None else address_of(t) for t in indexes], np.int64)
     left, turn = np.ones(box.nchunks, np.int64), np.zeros(1, np.int64)
     run = max(1, min(RUN_NBYTES // program.spec.nbytes, box.nchunks // (3 * lanes)))
-    address, separator = _address(out), ord(objects.key_encoding.separator)
+    address, separator = address_of(out), ord(objects.key_encoding.separator)
 
     def lane() -> None:
         memory = chunks.memory()
@@ -265,18 +253,44 @@ def read_box(
     return not left.any()
 
 
+def axes_of(
+    box: Box, objects: Objects, near: tuple[int, ...], far: tuple[int, ...]
+) -> tuple[I64, I64]:
+    """(ndim, 10) numbers of a box as the loops want them, and the order of its axes.
+
+    ``near`` and ``far`` are bytes from item to item in a chunk and in the result.
+    """
+    strides = [0 if a.out_axis is None else far[a.out_axis] for a in box.axes]
+    axes = np.array(
+        [
+            (
+                *(a.start, a.nitems, a.step, a.edge, near[i], strides[i]),
+                *(a.first, a.nchunks, objects.ratio[i], objects.weight[i]),
+            )
+            for i, a in enumerate(box.axes)
+        ],
+        np.int64,
+    )
+    # The axis whose items lie closest comes last.
+    distance = [abs(n) for n in strides if n]
+    if distance == sorted(distance, reverse=True):
+        return axes, _in_order(len(axes))
+    return axes, np.argsort([-abs(n) for n in strides], kind="stable")
+
+
 @lru_cache(maxsize=64)
 def _in_order(ndim: int) -> I64:
     return np.arange(ndim)
 
 
-def _address(array: Array) -> int:
+def address_of(array: Array) -> int:
+    """Where the first item of an array lies."""
     address: int = array.__array_interface__["data"][0]
     return address
 
 
 @lru_cache(maxsize=16)
-def _path(prefix: bytes) -> tuple[U8, int]:
+def path_memory(prefix: bytes) -> tuple[U8, int]:
     """Memory for paths that begin with ``prefix``, and its length."""
     return np.frombuffer(bytearray(prefix + bytes(LONGEST_KEY)), np.uint8), len(prefix)
 
@@ -288,7 +302,7 @@ def _places(files: Files, keys: list[str]) -> Places:
         key_at = np.empty(len(ends) + 1, np.int64)
         key_at[0] = 0
         key_at[1:] = ends
-        return Places(_PATHS, -1, *_path(files.prefix), blob, key_at, _NO_VALUES)
+        return Places(_PATHS, -1, *path_memory(files.prefix), blob, key_at, _NO_VALUES)
     pairs, keep = files.values(keys)
     values = np.array(pairs, np.int64).reshape(len(keys), 2)
     kind = _DESCRIPTOR if files.descriptor >= 0 else _MEMORY

@@ -35,6 +35,7 @@ HAS_LOCKS: bool = fcntl is not None
 
 __all__ = [
     "HAS_LOCKS",
+    "TEMPORARY_END",
     "is_temporary",
     "lock",
     "preadv",
@@ -58,7 +59,9 @@ _CREATE = (
     | getattr(os, "O_CLOEXEC", 0)
     | getattr(os, "O_NOFOLLOW", 0)
 )
-_HOST = f"{zlib.crc32(_NODE.encode()):08x}"
+TEMPORARY_END = f".{zlib.crc32(_NODE.encode()):08x}{_SUFFIX}"
+"""What names of temporary files of this machine end in."""
+
 _MOST_VANISHED = 200
 _ONE_CALL = 1 << 30
 """Bytes per system call: kernels stop short of 2 GiB."""
@@ -147,7 +150,7 @@ def temporary_name(name: str) -> str:
         import hashlib
 
         name = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    return f".{name}.{_HOST}{_SUFFIX}"
+    return f".{name}{TEMPORARY_END}"
 
 
 def _open_temporary(folder: str, name: str, durable: bool) -> tuple[int, str]:

@@ -33,7 +33,7 @@ from zarr_gpu.errors import (
     ReadOnlyError,
     StoreError,
 )
-from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Files, Memory
+from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Files, Memory, Sink
 from zarr_gpu.storage.failures import fail
 from zarr_gpu.storage.keys import check_key, check_keys, check_prefix
 from zarr_gpu.storage.pool import map_ahead
@@ -152,6 +152,10 @@ class Store(ABC):
 
         None where that is not possible, or where reads must pass through the store.
         """
+        return None
+
+    def sink(self) -> Sink | None:
+        """How values may be written without the help of this store; None: not at all."""
         return None
 
     def version(self, key: str) -> Hashable | None:

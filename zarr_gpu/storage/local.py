@@ -20,7 +20,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from zarr_gpu.errors import DataError, InvalidKeyError, StoreError
-from zarr_gpu.extents import MISSING, REST, Files, Memory
+from zarr_gpu.extents import MISSING, REST, Files, Memory, Sink
 from zarr_gpu.storage import atomic
 from zarr_gpu.storage.base import ALIGNMENT, Buffer, Store
 from zarr_gpu.storage.failures import StorePermissionError, fail
@@ -292,6 +292,12 @@ class LocalStore(Store):
         # one where they may not lead out of the folder.
         plain = type(self) is LocalStore and self.follow_symlinks
         return Files(os.fsencode(self._prefix)) if plain else None
+
+    def sink(self) -> Sink | None:
+        plain = type(self) is LocalStore and self.follow_symlinks
+        if not plain or self.read_only or self.durable or not atomic.HAS_LOCKS:
+            return None
+        return Sink(os.fsencode(self._prefix), os.fsencode(atomic.TEMPORARY_END))
 
     def version(self, key: str) -> Hashable | None:
         if type(self) is not LocalStore or not self.follow_symlinks:

@@ -4,7 +4,7 @@ Addresses are arguments, not constants, so that what Numba compiles can be kept 
 argument and result is passed as a 64-bit integer, which is how the calling conventions of 64-bit
 machines pass integers and pointers; a result of type ``int`` has only 32 bits that mean anything.
 
-Imports Numba; called by the loops of ``host_rows``.
+Imports Numba; called by the loops of ``host_rows`` and ``host_files``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,25 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 __all__ = [
+    "CLOSE",
+    "CONTEXT",
+    "COUNT",
+    "DECODE",
+    "DESCRIPTOR",
+    "ERRNO",
+    "FLAGS",
+    "LSEEK",
+    "MEMORY",
+    "OPEN",
+    "PART",
+    "PATHS",
+    "PREAD",
+    "as_int",
     "call0",
     "call1",
     "call2",
@@ -31,9 +45,24 @@ __all__ = [
     "move2",
     "move4",
     "move8",
+    "take",
 ]
 
+# Positions in `functions`: addresses of the C library's, flags to open with, the decoder's.
+# COUNT is a place for a number that a decoder returns: the array belongs to one thread.
+OPEN, CLOSE, PREAD, LSEEK, ERRNO, FLAGS, DECODE, PART, CONTEXT, COUNT = range(10)
+
+# What `files` are: a path for every key, one descriptor, or the values themselves in memory.
+PATHS, DESCRIPTOR, MEMORY = 0, 1, 2
+
 _WORD = ir.IntType(64)
+
+
+@njit(nogil=True, error_model="numpy")
+def as_int(result: Any) -> Any:
+    """A result of C's type ``int``: the upper half of the word means nothing."""
+    low = result & 0xFFFFFFFF
+    return low - 0x100000000 if low >= 0x80000000 else low
 
 
 def _call(count: int) -> Any:
@@ -160,3 +189,14 @@ def move4(typingctx: Any, dst: Any, src: Any) -> Any:
 def move8(typingctx: Any, dst: Any, src: Any) -> Any:
     """Copy eight bytes."""
     return _move(64)
+
+
+@intrinsic
+def take(typingctx: Any, address: Any, count: Any) -> Any:
+    """Add ``count`` to the word at ``address``, whoever else does so; what it was before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], _WORD.as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "seq_cst")
+
+    return types.int64(types.int64, types.int64), codegen

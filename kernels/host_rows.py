@@ -17,6 +17,19 @@ from numba import njit, types
 
 from .host_boxes import box_of, place, span_of, spread  # noqa: TID251 (relative: a mapped package)
 from .host_calls import (  # noqa: TID251
+    CLOSE,
+    CONTEXT,
+    COUNT,
+    DECODE,
+    ERRNO,
+    FLAGS,
+    LSEEK,
+    MEMORY,
+    OPEN,
+    PART,
+    PATHS,
+    PREAD,
+    as_int,
     call0,
     call1,
     call2,
@@ -31,13 +44,6 @@ __all__ = ["AGAIN", "DONE", "read_rows"]
 
 # What `codec` may be.
 RAW, BLOSC, ZSTD, LZ4, DEFLATE = 0, 1, 2, 3, 4
-
-# Positions in `functions`: addresses of the C library's, flags to open with, the decoder's.
-# COUNT is a place for a number that a decoder returns: the array belongs to one thread.
-OPEN, CLOSE, PREAD, LSEEK, ERRNO, FLAGS, DECODE, PART, CONTEXT, COUNT = range(10)
-
-# What `files` are: a path for every key, one descriptor, or the values themselves in memory.
-PATHS, DESCRIPTOR, MEMORY = 0, 1, 2
 
 DONE, AGAIN = 0, 1
 
@@ -56,13 +62,6 @@ _SIGNATURE = types.int64(
     *(_n, _n, _b, _n, _b, _i, _ii),
     *(_i, _i, _i, _n, _i, _b, _n, _n, _b, _b, _i),
 )
-
-
-@njit(**_options)
-def _int(result: Any) -> Any:
-    """A result of C's type ``int``: the upper half of the word means nothing."""
-    low = result & 0xFFFFFFFF
-    return low - 0x100000000 if low >= 0x80000000 else low
 
 
 @njit(**_options)
@@ -104,9 +103,9 @@ def _blosc(functions: Any, frame: Any, length: Any, out: Any, nbytes: Any, lo: A
         typesize = (load4(frame) >> 24) & 255
         first = lo // typesize
         count = (hi + typesize - 1) // typesize - first
-        got = _int(call4(part, frame, first, count, out + first * typesize))
+        got = as_int(call4(part, frame, first, count, out + first * typesize))
         return got == count * typesize
-    return _int(call4(functions[DECODE], frame, out, nbytes, 1)) == nbytes
+    return as_int(call4(functions[DECODE], frame, out, nbytes, 1)) == nbytes
 
 
 @njit(**_options)
@@ -165,10 +164,10 @@ def _decode(
     if codec == LZ4:  # behind its decoded size
         if length < 4 or load4(data) != nbytes:
             return False
-        return _int(call4(decode, data + 4, out, length - 4, nbytes)) == nbytes
+        return as_int(call4(decode, data + 4, out, length - 4, nbytes)) == nbytes
     # libdeflate; without a place for the decoded size, anything but nbytes is an error.
     where = functions.ctypes.data + 8 * COUNT
-    if _int(call7(decode, functions[CONTEXT], data, length, out, nbytes, where, 0)):
+    if as_int(call7(decode, functions[CONTEXT], data, length, out, nbytes, where, 0)):
         return False
     return functions[COUNT] == length
 
@@ -266,11 +265,11 @@ def read_rows(
             n = key_at[key + 1] - key_at[key]
             for i in range(n):
                 path[prefix + i] = keys[key_at[key] + i]
-            fd = _int(call2(functions[OPEN], path.ctypes.data, functions[FLAGS]))
+            fd = as_int(call2(functions[OPEN], path.ctypes.data, functions[FLAGS]))
             have = -1
             if fd < 0:
                 opened = -1
-                if functions[ERRNO] and _int(load4(call0(functions[ERRNO]))) == _ENOENT:
+                if functions[ERRNO] and as_int(load4(call0(functions[ERRNO]))) == _ENOENT:
                     size = _MISSING
                 else:
                     status[row - lo] = AGAIN

@@ -1,10 +1,11 @@
-"""The loop that Numba compiles for the CPU: whether it shall be used, loading it, what it calls.
+"""The loops that Numba compiles for the host: whether to use them, loading them, what they call.
 
 Loading it (extra ``fast``) costs some tenths of a second, and compiling it some seconds once per
 installation: :func:`wanted` tells when that pays.  C functions are called by their addresses, of
-which :func:`addresses` makes the table for one thread and one codec.
+which :func:`addresses` makes the table for one thread and one codec.  Devices with memory of their
+own need Numba anyway, and take their loop (:func:`load_files`) wherever it works.
 
-Imports config and native codecs; used by ``host_rows`` and the CPU device.
+Imports config and native codecs; used by ``host_rows``, ``staged_files`` and the CPU device.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from zarr_gpu.codecs.native import Decoder
 from zarr_gpu.config import config
 from zarr_gpu.errors import MissingDependencyError
 
-__all__ = ["addresses", "load", "prepare", "wanted"]
+__all__ = ["addresses", "load", "load_files", "prepare", "wanted"]
 
 I64 = npt.NDArray[np.int64]
 
@@ -103,6 +104,16 @@ def load() -> Callable[..., int]:
                 ) from cause
             _loop = host_rows.read_rows
     return _loop
+
+
+def load_files() -> Callable[..., int] | None:
+    """The compiled loop that reads files, None where it cannot be used."""
+    if not (_supported() and _installed()):
+        return None
+    with _lock:
+        from zarr_gpu.kernels import host_files
+
+        return host_files.read_files  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------------ functions

@@ -25,6 +25,7 @@ from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPla
 from zarr_gpu.devices.cache import CachePart, DeviceCache
 from zarr_gpu.devices.lanes import BatchLane
 from zarr_gpu.devices.rules import HostRule
+from zarr_gpu.devices.staged_files import FileLoop
 from zarr_gpu.devices.staging import Pipeline, Staged
 from zarr_gpu.devices.tables import item_format
 from zarr_gpu.errors import DataError, DeviceError
@@ -176,7 +177,8 @@ class BatchDevice(Device):
             if part is not None:
                 jobs, work = self._through(part, lane, jobs, work)
             direct = isinstance(source, KvikioStore)
-            self.pipeline.run(lane.runtime, jobs, fetch, work, lane, direct=direct)
+            loop = None if direct else FileLoop.of(source, lane.program)
+            self.pipeline.run(lane.runtime, jobs, fetch, work, lane, direct=direct, loop=loop)
             lane.finish()
         except DataError:
             if part is not None:

@@ -29,7 +29,7 @@ from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.extents import REST, Files
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = ["Chunks", "RowLoop", "read_single"]
+__all__ = ["Chunks", "Places", "RowLoop", "places_of", "read_single"]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
@@ -187,7 +187,7 @@ class RowLoop:
         """Where the values of a batch lie; worked out once for all of its jobs."""
         with self._lock:
             if self._places is None or self._request is not job.request:
-                self._places = _places(self._files, job.request.keys)
+                self._places = places_of(self._files, job.request.keys)
                 self._request = job.request
             places = self._places
         if places.kind == _PATHS:  # the loop completes the path in place
@@ -219,11 +219,12 @@ def read_single(chunks: Chunks, files: Files, key: str, ranges: list[Range], out
     index = np.zeros((1, n), np.int64)
     first = index[0, :1] if n else _FIRST
     return not chunks.read(
-        0, 1, index, boxes, _places(files, [key]), (first, first, _REST_OF_IT), out.ctypes.data
+        0, 1, index, boxes, places_of(files, [key]), (first, first, _REST_OF_IT), out.ctypes.data
     )
 
 
-def _places(files: Files, keys: list[str]) -> Places:
+def places_of(files: Files, keys: list[str]) -> Places:
+    """Where the values of keys lie; the path is for one thread at a time."""
     if files.values is None:
         blob = np.frombuffer(bytearray(os.fsencode("\0".join(keys)) + b"\0"), np.uint8)
         ends = np.flatnonzero(blob == 0) + 1

@@ -276,8 +276,23 @@ class Selectable(ABC):
         return result[()] if selection.shape == () else result
 
     def _read_plan(self, plan: Plan, out: npt.NDArray[Any] | None, fields: Fields) -> Any:
+        worker = self.worker
+        if worker is self.device or not self.device.takes(self.dtype):
+            return self._read_on(worker, plan, out, fields)
+        # Read on the worker; results live where the array's device has them all the same.
+        if out is not None:
+            target = self.device.target(out)
+            self._check_out(target, plan.shape, self.dtype)
+        result = self.device.upload(np.asarray(self._read_on(worker, plan, None, fields)))
+        if out is not None:
+            target[...] = result
+            return out
+        return result if plan.shape else result[()]
+
+    def _read_on(
+        self, device: Device, plan: Plan, out: npt.NDArray[Any] | None, fields: Fields
+    ) -> Any:
         layout = self.layout
-        device = self.worker
         options = self._options(encode=False)
         dtype = self._dtype_of(fields)
         shape = (*plan.shape, *dtype.shape)
@@ -285,10 +300,7 @@ class Selectable(ABC):
         given = out
         if out is not None:
             out = device.target(out)
-            if out.shape != shape:
-                raise ValueError(f"out has shape {out.shape}, the selection {shape}")
-            if not np.can_cast(dtype.base, out.dtype, "same_kind"):
-                raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
+            self._check_out(out, shape, dtype)
             work = device.view(out, dtype, (*plan.work_shape, *dtype.shape))
         direct = work is not None
         if work is None:
@@ -310,6 +322,13 @@ class Selectable(ABC):
             return given
         result = work if work.shape == shape else work.reshape(shape)
         return result[()] if shape == () else result
+
+    def _check_out(self, out: Any, shape: Shape, dtype: np.dtype[Any]) -> None:
+        """Raise ValueError or TypeError where a result does not fit into ``out``."""
+        if out.shape != shape:
+            raise ValueError(f"out has shape {out.shape}, the selection {shape}")
+        if not np.can_cast(dtype.base, out.dtype, "same_kind"):
+            raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
 
     def _dtype_of(self, fields: Fields) -> np.dtype[Any]:
         if fields is None:
@@ -406,8 +425,16 @@ class Selectable(ABC):
         device = self.worker
         options = self._options(encode=True)
         with self.device.active():
-            own = device.adopt(value)
-            values = device.upload(as_values(value, dtype)) if own is None else own
+            own = self.device.adopt(value)
+            if own is not None and device is not self.device:
+                own, value = None, self.device.download(own)
+            if own is None:
+                values = as_values(value, dtype)
+                if not device.takes(values.dtype):
+                    values = values.astype(dtype)
+                values = device.upload(values)
+            else:
+                values = own
             values = _broadcast(values, (*plan.shape, *dtype.shape))
             if not plan.nitems:
                 return

@@ -27,7 +27,7 @@ from zarr_gpu.devices.lanes import BatchLane
 from zarr_gpu.devices.rules import HostRule
 from zarr_gpu.devices.staged_files import FileLoop
 from zarr_gpu.devices.staging import Pipeline, Staged
-from zarr_gpu.devices.tables import item_format
+from zarr_gpu.devices.tables import item_format, unit_nbytes
 from zarr_gpu.errors import DataError, DeviceError
 from zarr_gpu.extents import Extents, Memory
 from zarr_gpu.plan import Plan
@@ -110,6 +110,9 @@ class BatchDevice(Device):
         found = [(step.codec, step.host_reason(runtime, encode=encode)) for step in steps]
         return [f"{codec!r}: {reason}" for codec, reason in found if reason is not None]
 
+    def takes(self, dtype: np.dtype[Any]) -> bool:
+        return unit_nbytes(dtype) > 0
+
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype.newbyteorder("=")
 
@@ -123,6 +126,11 @@ class BatchDevice(Device):
     def upload(self, values: npt.NDArray[Any]) -> Any:
         native = values.astype(self.result_dtype(values.dtype), copy=False)
         return self.xp.asarray(native)
+
+    def download(self, values: Any) -> npt.NDArray[Any]:
+        if isinstance(values, np.ndarray | np.generic):
+            return np.asarray(values)
+        return self._make_runtime().download(values)
 
     def target(self, out: Any) -> Any:
         return self._make_runtime().target(out)

@@ -20,7 +20,7 @@ from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = ["ItemFormat", "PlacementTables", "item_format"]
+__all__ = ["ItemFormat", "PlacementTables", "item_format", "unit_nbytes"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
@@ -47,13 +47,19 @@ class ItemFormat:
         return bits.byteswap() if stored and self.swap else bits
 
 
+def unit_nbytes(dtype: np.dtype[Any]) -> int:
+    """Bytes of the units of items, 0 for types that only the host can hold."""
+    if dtype.kind not in "biufc":
+        return 0
+    part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+    return part if part in (1, 2, 4, 8) else 0
+
+
 def item_format(program: Program) -> ItemFormat | None:
     """The format of a program's items, None for types that only the host can hold."""
     dtype = program.spec.dtype
-    if dtype.kind not in "biufc" or not isinstance(program.serializer, BytesCodec):
-        return None
-    part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
-    if part not in (1, 2, 4, 8):
+    part = unit_nbytes(dtype)
+    if not part or not isinstance(program.serializer, BytesCodec):
         return None
     native = dtype.newbyteorder("=")
     # Array codecs turn the bytes of what they take, and hand on elements of the chunk's own type.

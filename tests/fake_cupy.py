@@ -14,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
@@ -54,6 +56,20 @@ class MemoryPointer:
         assert self.ptr + size <= self.mem.ptr + self.mem.size
         (stream or get_current_stream())._note("copy")
         ctypes.memmove(self.ptr, mem, size)
+
+
+def get_allocator() -> Any:
+    return vars(_of_thread).get("allocator", "the usual one")
+
+
+@contextmanager
+def using_allocator(allocator: Any = None) -> Iterator[None]:
+    before = get_allocator()
+    _of_thread.allocator = allocator
+    try:
+        yield
+    finally:
+        _of_thread.allocator = before
 
 
 class PinnedMemoryPointer(bytearray):
@@ -410,10 +426,12 @@ cuda = SimpleNamespace(
     Stream=Stream,
     UnownedMemory=UnownedMemory,
     alloc_pinned_memory=alloc_pinned_memory,
+    get_allocator=get_allocator,
     get_current_stream=get_current_stream,
     is_available=lambda: True,
     nvtx=SimpleNamespace(available=False),
     runtime=SimpleNamespace(getDeviceCount=lambda: COUNT),
+    using_allocator=using_allocator,
 )
 
 

@@ -366,6 +366,7 @@ class _CudaSlot(Slot):
     def __init__(self, runtime: CudaRuntime, nbytes: int) -> None:
         self._runtime = runtime
         cupy = runtime.xp
+        self._allocator = cupy.cuda.get_allocator()  # of the caller's thread
         self._copies = cupy.cuda.Stream(non_blocking=True)
         self._copied = self.sent = cupy.cuda.Event(disable_timing=True)
         self._used = cupy.cuda.Event(disable_timing=True)
@@ -383,6 +384,7 @@ class _CudaSlot(Slot):
         if not isinstance(runtime, CudaRuntime):
             raise DeviceError("a slot of a CUDA device serves no other device")
         self._runtime = runtime
+        self._allocator = runtime.xp.cuda.get_allocator()
 
     def wait_free(self) -> None:
         self._copied.synchronize()
@@ -399,7 +401,11 @@ class _CudaSlot(Slot):
     def room(self, nbytes: int) -> Any:
         self._used.synchronize()
         if len(self._device) < nbytes:
-            with active(self._runtime.device_id, self._runtime.cupy_stream):
+            cuda = self._runtime.xp.cuda
+            with (
+                active(self._runtime.device_id, self._runtime.cupy_stream),
+                cuda.using_allocator(self._allocator),
+            ):
                 self._device = self._runtime.empty(1 << (nbytes - 1).bit_length())
                 # Whoever had that memory before may not be done with it.
                 self._used.record(self._runtime.cupy_stream)

@@ -508,6 +508,67 @@ def test_results_and_values_of_other_libraries(start: int) -> None:
         z.get_basic_selection(..., out=[1])
 
 
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8", "c8", ">u2", "bool"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"compressors": None},
+        {"compressors": [ZSTD]},
+        {"compressors": None, "shards": (16, 32)},
+        {
+            "compressors": None,
+            "filters": [{"name": "transpose", "configuration": {"order": [1, 0]}}],
+        },
+    ],
+    ids=["raw", "zstd", "shards", "transposed"],
+)
+def test_items_are_moved_in_large_units_where_they_can_be(
+    dtype: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units: list[int] = []
+    launch = SimRuntime.launch
+
+    def noted(self: SimRuntime, kernel: str, threads: int, *args: Any) -> None:
+        if kernel == "scatter":
+            units.append(args[1].itemsize)
+        launch(self, kernel, threads, *args)
+
+    native = np.dtype(dtype).newbyteorder("=")
+    if dtype.startswith(">"):
+        given = {**given, "serializer": {"name": "bytes", "configuration": {"endian": "big"}}}
+    z, _ = array(shape=(32, 64), chunks=(8, 16), dtype=native, fill_value=1, **given)
+    values = (np.arange(2048) % 251).reshape(32, 64).astype(native)
+    z[...] = values
+    z[8:16, 16:32] = values[8:16, 16:32] = 1  # a chunk that is not there
+    monkeypatch.setattr(SimRuntime, "launch", noted)
+    alone = native.itemsize // 2 if native.kind == "c" else native.itemsize
+    large = alone if dtype in ("c8", ">u2") or "filters" in given else 8
+    few = 8 // native.itemsize
+    for box, wide in (
+        (np.s_[...], True),
+        (np.s_[3:30:2, 16:56], True),
+        (np.s_[::-3], True),
+        (np.s_[[5, 1, 30, 5], :48], True),
+        (np.s_[4, 8:40], True),
+        (np.s_[:, 1:40], few == 1),
+        (np.s_[:, ::-1], False),
+        (np.s_[:, ::2], False),
+        (np.s_[:, [9, 8, 63]], False),
+        (np.s_[:, 8 : 40 + few - 1], few == 1),
+        (np.s_[:, 5], False),
+    ):
+        units.clear()
+        np.testing.assert_array_equal(z[box], values[box])
+        assert set(units) == {large if wide else alone}, box
+    # Memory of the caller's that begins in the middle of a unit.
+    room = np.zeros(2048 + 1, native)
+    out = room[1:].reshape(32, 64)
+    units.clear()
+    z.get_basic_selection(..., out=out)
+    np.testing.assert_array_equal(out, values)
+    assert set(units) == {large if native.itemsize == 8 else alone}
+
+
 def test_one_value_for_all_is_never_spread_out(monkeypatch: pytest.MonkeyPatch) -> None:
     z, _ = array(shape=(1 << 12,), chunks=(1 << 10,), dtype="i2")
     seen: list[int] = []

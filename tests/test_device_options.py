@@ -598,7 +598,7 @@ class Future:
 class Kvikio(ModuleType):
     """kvikio as far as it is used, reading into NumPy arrays; reads happen in ``get``."""
 
-    def __init__(self, *, compat: bool = True, num_threads: int = 1) -> None:
+    def __init__(self, *, compat: bool = True, gds: bool = True, num_threads: int = 1) -> None:
         super().__init__("kvikio")
         self.reads: list[tuple[str, int, int]] = []
         self.open, self.most_open = 0, 0
@@ -609,6 +609,8 @@ class Kvikio(ModuleType):
         self.defaults.get = self.settings.__getitem__  # type: ignore[attr-defined]
         self.defaults.set = self.settings.update  # type: ignore[attr-defined]
         self.defaults.is_compat_mode_preferred = lambda: compat  # type: ignore[attr-defined]
+        self.cufile_driver = ModuleType("kvikio.cufile_driver")
+        self.cufile_driver.get = {"is_gds_available": gds}.__getitem__  # type: ignore[attr-defined]
 
         class CuFile:
             def __init__(self, path: str, flags: str = "r") -> None:
@@ -650,6 +652,7 @@ def kvikio(monkeypatch: pytest.MonkeyPatch) -> Kvikio:
 
 def install(fake: Kvikio, monkeypatch: pytest.MonkeyPatch) -> Kvikio:
     monkeypatch.setitem(sys.modules, "kvikio", fake)
+    monkeypatch.setitem(sys.modules, "kvikio.cufile_driver", fake.cufile_driver)
     monkeypatch.setitem(sys.modules, "kvikio.defaults", fake.defaults)
     monkeypatch.setattr(kvikio_store, "_is_set_up", False)
     cuda_device._direct.cache_clear()
@@ -759,8 +762,12 @@ def test_auto_uses_kvikio_only_for_direct_storage(
 ) -> None:
     store = LocalStore(tmp_path)
     as_cuda = BatchDevice("cuda", "cuda", SimRuntime, enter)
-    for compat, expected in ((True, LocalStore), (False, KvikioStore)):
-        install(Kvikio(compat=compat), monkeypatch)
+    for compat, gds, expected in (
+        (True, True, LocalStore),
+        (False, False, LocalStore),
+        (False, True, KvikioStore),
+    ):
+        install(Kvikio(compat=compat, gds=gds), monkeypatch)
         assert type(as_cuda.source(store)) is expected
         assert type(sim().source(store)) is LocalStore
     monkeypatch.setitem(sys.modules, "kvikio", None)

@@ -577,9 +577,11 @@ def test_one_value_for_all_is_never_spread_out(monkeypatch: pytest.MonkeyPatch) 
         SimRuntime, "address", lambda self, array: seen.append(1) or real(self, array)
     )
     for value in (3, np.float64(-7.0), np.array([[9]])[0]):
+        seen.clear()
         z[5:-5] = value
+        assert seen == []  # no dense values
         assert z[7] == np.asarray(value).item()
-    assert seen == []  # no dense values
+    seen.clear()
     z[:4] = np.arange(4)
     assert seen == [1]
 

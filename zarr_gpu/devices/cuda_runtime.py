@@ -337,7 +337,7 @@ class CudaRuntime(Runtime):
     def compile_kernels(self) -> None:
         from zarr_gpu.kernels import registry
 
-        for name in registry.names():
+        for name in registry.names(usual=True):
             kernel = registry.get(name)
             for signature in kernel.signatures:
                 kernel.cuda.compile(signature)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
 from zarr_gpu.config import config
 from zarr_gpu.devices.base import Job, Lane
+from zarr_gpu.devices.compiled import load_files
 from zarr_gpu.devices.staged_files import FileLoop
 from zarr_gpu.extents import MISSING, Extents, Memory
 
@@ -97,7 +98,8 @@ class Pipeline:
         self._pid = os.getpid()
 
     def warm(self, runtime: Runtime) -> None:
-        """Make slots and threads now."""
+        """Make slots and threads now, and load the loop that they run."""
+        load_files()
         self._readers(config.get("gpu.readers"))
         with self._slots(runtime, config.get("gpu.slots")):
             pass

@@ -508,6 +508,76 @@ def test_results_and_values_of_other_libraries(start: int) -> None:
         z.get_basic_selection(..., out=[1])
 
 
+BLOSC = {
+    "name": "blosc",
+    "configuration": {
+        "cname": "lz4",
+        "clevel": 5,
+        "shuffle": "shuffle",
+        "typesize": 4,
+        "blocksize": 0,
+    },
+}
+
+
+@pytest.mark.parametrize("dtype", ["f4", "u1", "c8", "bool"])
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("compressors", [None, [BLOSC], [ZSTD]], ids=["raw", "blosc", "zstd"])
+def test_one_chunk_is_decoded_on_the_host_and_copied(
+    compressors: Any, endian: str, dtype: str, tmp_path: Path
+) -> None:
+    """Where the rule says so; one copy then, and no launch."""
+    serializer = {"name": "bytes", "configuration": {"endian": endian}}
+    if np.dtype(dtype).itemsize == 1:
+        serializer = {"name": "bytes"}
+    z, values = array(
+        tmp_path,
+        shape=(1024, 512),
+        chunks=(512, 256),
+        dtype=dtype,
+        fill_value=1,
+        compressors=compressors,
+        serializer=serializer,
+    )
+    z[:512, :256] = values[:512, :256] = 1  # not stored
+    device: Any = z.device
+    # By the size of a chunk: few large streams are cheaper on the host.
+    size = 512 * 256 * np.dtype(dtype).itemsize
+    alone = size <= 1 << 20 if compressors is None else compressors == [BLOSC] or size >= 1 << 20
+    alone = alone and (endian == "little" or len(serializer) == 1)  # nothing turns bytes on the way
+    for box in (
+        *(np.s_[512:, 256:], np.s_[600:700:3, 300], np.s_[3:5, 2], np.s_[-1, -1]),
+        *(np.s_[1000:600:-7, 511:300:-1], np.s_[:512, :256], np.s_[700, None, 400:402]),
+    ):
+        device.counts.clear()
+        got = z[box]
+        assert got.dtype == values.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(got, values[box])
+        assert (device.counts["launches"] == 0) == alone
+        if alone:
+            assert device.counts == {"uploads": 1}
+    for other, changed in (
+        (z.with_config({"strict": True}), {}),
+        (z.with_config({"verify": "all"}), {}),
+        (z.with_config({"order": "F"}), {}),
+        (z, {"gpu.host_rule": "device"}),
+    ):
+        device.counts.clear()
+        with config.set(changed):
+            np.testing.assert_array_equal(other[600:700, 300:], values[600:700, 300:])
+        assert device.counts["launches"] > 0
+
+
+def test_errors_of_one_chunk_are_those_of_the_ordinary_way(tmp_path: Path) -> None:
+    z, values = array(tmp_path, shape=(512, 512), chunks=(256, 512), compressors=[BLOSC])
+    path = tmp_path / "c" / "1" / "0"
+    path.write_bytes(path.read_bytes()[:-50])
+    np.testing.assert_array_equal(z[3], values[3])
+    with pytest.raises(ChunkDecodeError) as caught:
+        z[300]
+    assert caught.value.key == "c/1/0"
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8", "c8", ">u2", "bool"])
 @pytest.mark.parametrize(
     "given",

@@ -252,6 +252,8 @@ class Selectable(ABC):
         """A basic selection within one chunk, where the device can do without a plan."""
         layout = self.layout
         usual = self.cache is None and self.config.read_missing_chunks and self.order == "C"
+        if self.device.kind != "cpu":  # others may leave it to the host
+            usual = usual and not (self.config.strict or self.config.verify)
         if layout.levels or not usual or not layout.grid.axes:
             return None
         coords: list[int] = []

@@ -21,8 +21,10 @@ from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import Runtime
 from zarr_gpu.config import config
-from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
+from zarr_gpu.devices.base import Device, Job, Lane, Options, Range, RowReader, StepPlace
 from zarr_gpu.devices.cache import CachePart, DeviceCache
+from zarr_gpu.devices.compiled import load_files
+from zarr_gpu.devices.host_rows import Chunks, read_single
 from zarr_gpu.devices.lanes import BatchLane
 from zarr_gpu.devices.rules import HostRule
 from zarr_gpu.devices.staged_files import FileLoop
@@ -35,6 +37,9 @@ from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.kvikio import KvikioStore, direct_is_on
 
 __all__ = ["BatchDevice"]
+
+COPIED_NBYTES = 1 << 20
+"""Chunks that are stored as they are and no larger than this cross to the device by themselves."""
 
 
 class BatchDevice(Device):
@@ -160,6 +165,39 @@ class BatchDevice(Device):
             return BatchLane(runtime, program, plan, fill_value, keep_fill_chunks, options)
 
         return make
+
+    def read_single(
+        self,
+        program: Program,
+        store: Store,
+        key: str,
+        ranges: list[Range],
+        shape: tuple[int, ...],
+        fill_value: Any,
+    ) -> Any | None:
+        """Decoded on the host and copied, where the rule would leave decoding to the host anyway.
+
+        Nothing else has to be prepared then, which takes longer than decoding does.
+        """
+        spec, rule = program.spec, HostRule.from_config()
+        reasons = rule.reasons(program, 1)
+        if rule.mode == "device" or config.get("gpu.staging") == "kvikio":
+            return None
+        if not all(step.codec.name in reasons for step in program.steps):
+            return None
+        if not (program.steps or spec.nbytes <= COPIED_NBYTES) or not self.holds(program):
+            return None
+        files, chunks = store.files(), Chunks.of(program, fill_value)
+        if files is None or chunks is None or load_files() is None:
+            return None
+        out = np.empty(shape, spec.dtype)
+        if not read_single(chunks, files, key, ranges, out):
+            return None
+        with self.active():
+            runtime = self._make_runtime()
+            result = runtime.upload(out.astype(self.result_dtype(out.dtype), copy=False))
+            self.counts.update(runtime.counts)
+        return result
 
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         # However many requests the store likes: what is in flight must fit on the device.

@@ -81,7 +81,7 @@ def cuda_problem() -> str | None:
         from numba import cuda
 
         if not cuda.is_available():
-            return "Numba finds no CUDA device"
+            return "Numba finds no CUDA device, or no NVVM (where CUDA_HOME says, or nvidia-nvvm)"
     except MissingDependencyError as err:
         return str(err)
     except Exception as err:  # noqa: BLE001  (whatever a broken installation raises)

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
-from zarr_gpu.config import config
+from zarr_gpu.config import config, usable_threads
 from zarr_gpu.devices.base import Job, Lane
 from zarr_gpu.devices.compiled import load_files
 from zarr_gpu.devices.staged_files import FileLoop
@@ -38,6 +38,17 @@ Fetch = Callable[[Job, Memory], Extents | None]
 
 SLAB_ALIGNMENT = 64
 FIRST_SLAB = 1 << 20
+
+
+FEWEST_READERS, MOST_READERS = 8, 16
+"""Unless a number is asked for.  A core copies from the page cache at a sixth of what the link to a
+device takes or less; one of them is left to the thread that decodes."""
+
+
+def reader_count() -> int:
+    """Threads that fetch, by the setting ``gpu.readers``."""
+    wanted: int = config.get("gpu.readers")
+    return wanted or min(max(usable_threads() - 2, FEWEST_READERS), MOST_READERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ class Pipeline:
     def warm(self, runtime: Runtime) -> None:
         """Make slots and threads now, and load the loop that they run."""
         load_files()
-        self._readers(config.get("gpu.readers"))
+        self._readers(reader_count())
         with self._slots(runtime, config.get("gpu.slots")):
             pass
 
@@ -122,7 +133,7 @@ class Pipeline:
         """
         waiting: deque[tuple[Job, Slot, _Fetching | _Reading]] = deque()
         source = iter(jobs)
-        readers = config.get("gpu.readers")
+        readers = reader_count()
         with self._slots(runtime, config.get("gpu.slots")) as idle:
             try:
                 while True:

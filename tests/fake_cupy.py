@@ -456,12 +456,21 @@ class Launcher:
         def run(*args: Any) -> None:
             Launcher.shapes.append(shape)
             del Launcher.shapes[:-1000]
-            self.kernel.njit(*map(_argument, args))
+            given = [_argument(arg) for arg in args]
+            # One of the variants that are known; for others Numba would compile one more.
+            assert tuple(map(_code, given)) in self.kernel.argument_types(), self.kernel.name
+            self.kernel.njit(*given)
 
         return run
 
     def compile(self, signature: Any) -> None:
         Launcher.shapes.append(signature)
+
+
+def _code(arg: Any) -> str:
+    if isinstance(arg, np.ndarray):
+        return f"{arg.dtype.str[1:]}[]"
+    return {int: "i8", float: "f8"}[type(arg)]
 
 
 def _argument(arg: Any) -> Any:

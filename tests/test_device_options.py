@@ -520,11 +520,18 @@ BLOSC = {
 }
 
 
+@pytest.fixture
+def compiled() -> Iterator[None]:
+    """With the loop of the CPU device."""
+    with config.set({"cpu.compiled": True}):
+        yield
+
+
 @pytest.mark.parametrize("dtype", ["f4", "u1", "c8", "bool"])
 @pytest.mark.parametrize("endian", ["little", "big"])
 @pytest.mark.parametrize("compressors", [None, [BLOSC], [ZSTD]], ids=["raw", "blosc", "zstd"])
 def test_one_chunk_is_decoded_on_the_host_and_copied(
-    compressors: Any, endian: str, dtype: str, tmp_path: Path
+    compressors: Any, endian: str, dtype: str, tmp_path: Path, compiled: None
 ) -> None:
     """Where the rule says so; one copy then, and no launch."""
     serializer = {"name": "bytes", "configuration": {"endian": endian}}
@@ -561,6 +568,7 @@ def test_one_chunk_is_decoded_on_the_host_and_copied(
         (z.with_config({"verify": "all"}), {}),
         (z.with_config({"order": "F"}), {}),
         (z, {"gpu.host_rule": "device"}),
+        (z, {"cpu.compiled": False}),
     ):
         device.counts.clear()
         with config.set(changed):
@@ -568,7 +576,7 @@ def test_one_chunk_is_decoded_on_the_host_and_copied(
         assert device.counts["launches"] > 0
 
 
-def test_errors_of_one_chunk_are_those_of_the_ordinary_way(tmp_path: Path) -> None:
+def test_errors_of_one_chunk_are_those_of_the_ordinary_way(tmp_path: Path, compiled: None) -> None:
     z, values = array(tmp_path, shape=(512, 512), chunks=(256, 512), compressors=[BLOSC])
     path = tmp_path / "c" / "1" / "0"
     path.write_bytes(path.read_bytes()[:-50])

@@ -422,6 +422,8 @@ def first_use(at: Setting) -> Figures:
             got = backend.to_host(there[...])
             found[f"{name} {which}_s"] = time.perf_counter() - start
             assert np.array_equal(got, np.arange(4096))
+    if not backend.sim:
+        found["warmup_s"] = zarr_gpu.warmup(backend.device)
     return found
 
 

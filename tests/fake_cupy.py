@@ -191,6 +191,9 @@ class Device:
     def __exit__(self, *_: object) -> None:
         _of_thread.device = _of_thread.devices.pop()
 
+    def synchronize(self) -> None:
+        """Nothing is ever left to do."""
+
 
 # ---- arrays --------------------------------------------------------------------------------------
 
@@ -305,6 +308,9 @@ class ndarray:  # noqa: N801  (CuPy's name)
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __mul__(self, other: Any) -> Any:
+        return self._of(np.asarray(self._host * _other(other)))
+
     def __or__(self, other: Any) -> Any:
         return self._of(np.asarray(self._host | _other(other)))
 
@@ -417,6 +423,10 @@ class ElementwiseKernel:
         return y
 
 
+def get_default_memory_pool() -> Any:
+    return SimpleNamespace(free_all_blocks=lambda: None)
+
+
 Stream.null = Stream(null=True)
 
 cuda = SimpleNamespace(
@@ -431,7 +441,7 @@ cuda = SimpleNamespace(
     get_current_stream=get_current_stream,
     is_available=lambda: True,
     nvtx=SimpleNamespace(available=False),
-    runtime=SimpleNamespace(getDeviceCount=lambda: COUNT),
+    runtime=SimpleNamespace(getDeviceCount=lambda: COUNT, memGetInfo=lambda: (1 << 30, 1 << 31)),
     using_allocator=using_allocator,
 )
 

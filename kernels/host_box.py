@@ -6,6 +6,8 @@ paths of their files are worked out here.
 Imports Numba; called by the CPU device.
 """
 
+# Imports stamped: 0f4cd61ffdc9
+
 from __future__ import annotations
 
 from typing import Any

@@ -6,9 +6,8 @@ Every box is a product of sets, outermost first.  Entry ``e`` of set ``s`` is ro
 is 1 the set goes by tables: the first column of its entries is then the first of ``count``
 positions in ``src_table`` and ``dst_table``.
 
-These functions become part of the loops.  Numba compiles those anew when ``host_rows.py`` or
-``host_box.py`` is newer than what it has on disk, not when this file is: touch them after a change
-here.
+These functions become part of the loops, whose files carry a stamp of this one: see
+``tests/kernel_stamps.py``.
 
 Imports Numba; called by the loops.
 """

@@ -3,7 +3,7 @@
 Frames are looked at as far as is needed to decode a part of them; whatever is not as it should be
 is refused, and the caller reads the chunk in the ordinary way, which says what is wrong.
 
-These functions become part of the loops: see ``host_boxes`` on changing them.  Imports Numba.
+These functions become part of the loops, whose files carry a stamp of this one.  Imports Numba.
 """
 
 from __future__ import annotations

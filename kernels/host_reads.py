@@ -4,7 +4,7 @@ C functions (of the C library, and of codecs) are called by address.  Errors are
 other: a row that is not as it should be is left to the caller of the loops, who reads it in the
 ordinary way and finds out what is wrong.
 
-These functions become part of the loops: see ``host_boxes`` on changing them.  Imports Numba.
+These functions become part of the loops, whose files carry a stamp of this one.  Imports Numba.
 """
 
 from __future__ import annotations

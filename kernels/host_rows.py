@@ -6,6 +6,8 @@ cannot be read are left to the caller; see ``host_reads``.
 Imports Numba; called by the CPU device.
 """
 
+# Imports stamped: 0f4cd61ffdc9
+
 from __future__ import annotations
 
 from typing import Any

@@ -8,6 +8,8 @@ Chunks that cannot be written so are left to the caller.
 Imports Numba; called by the CPU device.
 """
 
+# Imports stamped: 51e8c1b78788
+
 from __future__ import annotations
 
 from typing import Any
@@ -75,8 +77,8 @@ _SIGNATURE = types.int64(
 
 @njit(**_options)
 def _errno(functions: Any) -> Any:
-    """Why the last call of the C library failed."""
-    return as_int(load4(call0(functions[ERRNO])))
+    """Why the last call of the C library failed, 0 where that cannot be known."""
+    return as_int(load4(call0(functions[ERRNO]))) if functions[ERRNO] else 0
 
 
 @njit(**_options)

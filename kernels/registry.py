@@ -29,6 +29,7 @@ from . import (  # noqa: TID251 (a relative name of the mapped package)
 __all__ = ["Kernel", "get", "names"]
 
 _MODULES = (moves, blosc, shuffles, streams, deltas, scales, packing, checksums)
+_OF_FILTERS = (deltas, scales)
 _HOMES = {name: module for module in _MODULES for name in module.SIGNATURES}
 
 # What the letters of a signature stand for; T and D are filled in by its variants.
@@ -39,9 +40,12 @@ _FUNCTION: Any = type(lambda: None)
 _made: dict[str, Kernel] = {}
 
 
-def names() -> tuple[str, ...]:
-    """All kernels."""
-    return tuple(_HOMES)
+def names(*, usual: bool = False) -> tuple[str, ...]:
+    """All kernels; or those that are worth compiling ahead of time.
+
+    Number filters have a variant for every pair of types, which take minutes all together.
+    """
+    return tuple(name for name, home in _HOMES.items() if not (usual and home in _OF_FILTERS))
 
 
 def get(name: str) -> Kernel:

@@ -52,6 +52,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--store-table", metavar="FILE", help="write the table of stores and checks to FILE"
     )
 
+    parser.addoption(
+        "--fake-cuda", action="store_true", help="run tests marked gpu on a CuPy that is pretended"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _pretended_gpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.config.getoption("--fake-cuda") and request.node.get_closest_marker("gpu"):
+        import fake_cupy
+
+        fake_cupy.install(monkeypatch)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     path = config.getoption("--store-table")

@@ -51,7 +51,8 @@ def rows_of(batch: DeviceBatch) -> list[np.ndarray]:
     assert batch.base is not None
     pairs = list(zip(batch.offset.tolist(), batch.nbytes.tolist(), strict=True))
     assert all(0 <= at <= at + size <= len(batch.base) for at, size in pairs)
-    return [batch.base[at : at + size].copy() for at, size in pairs]
+    parts = [batch.base[at : at + size] for at, size in pairs]
+    return [part.copy() if isinstance(part, np.ndarray) else part.get() for part in parts]
 
 
 class Outcome:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kernel_stamps import KERNELS, LOOPS, STAMP, imported, source, stamp
 
 from zarr_gpu.devices import compiling
 
@@ -85,10 +86,24 @@ def test_a_child_does_not_wait_for_its_parents_process(
 
 
 def test_the_process_leaves_the_loops_on_disk() -> None:
-    pid = compiling._spawn()
-    assert pid is not None
-    assert os.waitpid(pid, 0)[1] == 0
-    assert compiling.on_disk()
+    """A second one has nothing to compile, and writes nothing."""
+    written = []
+    for _ in range(2):
+        pid = compiling._spawn()
+        assert pid is not None
+        assert os.waitpid(pid, 0)[1] == 0
+        cached = (KERNELS / "__pycache__").glob("host_*.nb*")
+        written.append({path.name: path.stat().st_mtime_ns for path in cached})
+    assert len(written[0]) >= 6
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_loops_are_compiled_anew_when_what_they_import_has_changed(loop: str) -> None:
+    found = STAMP.search(source(loop))
+    assert found, f"kernels/{loop}.py has no stamp"
+    assert found.group(1) == stamp(loop), "run: python tests/kernel_stamps.py"
+    assert imported(loop) >= {"host_calls", "host_decode"}
 
 
 def test_loops_older_than_their_source_do_not_count(

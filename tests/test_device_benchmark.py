@@ -265,6 +265,35 @@ def test_the_table_says_what_failed(run: Any) -> None:
     assert not run.table.is_good({**fine, "lines": {"raw": {"error": "no"}}})
 
 
+def test_what_is_for_gpus_alone_runs_on_a_pretended_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines and probes, with the sizes of the stand-in; the peers have no time."""
+    require("sim")
+    import fake_cupy
+
+    fake_cupy.install(monkeypatch)
+    for folder in (FOLDER.parent, FOLDER):
+        monkeypatch.syspath_prepend(str(folder))
+    own = ("backend", "data", "lines", "probes", "staging", "streams")
+    for name in own:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    lines, probes, data = map(importlib.import_module, ("lines", "probes", "data"))
+    backend = importlib.import_module("backend").Backend(sim=False)
+    pinned = backend.pinned
+    monkeypatch.setattr(backend, "pinned", lambda nbytes: pinned(min(nbytes, 1 << 20)))
+    sizes = data.Sizes.sim()
+    at = probes.Setting(backend, sizes, tmp_path)
+    for name in ("library", "host times", "kernels", "settings", "first use", "damaged LZ4"):
+        assert probes.PROBES[name](at)
+    assert "upload by kernel, beside a copy_us" in probes._uploads_beside_a_copy(backend)
+    bench = lines.Bench(backend, sizes, tmp_path, pinned_rate=1e9)
+    for name in ("blosc-lz4", "raw", "small", "cached", "writing", "patches", "sharded"):
+        assert lines.LINES[name].measure(bench, lines.LINES[name])["seconds"] > 0
+    for name in own:
+        sys.modules.pop(name, None)
+
+
 def test_names_agree_between_the_processes(run: Any) -> None:
     """``run`` must not import what is measured, so it knows names by heart."""
     code = (

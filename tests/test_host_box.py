@@ -116,7 +116,7 @@ def test_boxes_equal(name: str, places: dict[str, Any], data: st.DataObject | No
         array.get_basic_selection(selection, out=out)
     assert np.array_equal(got, expected)
     assert np.array_equal(out, expected)
-    box = make_box(select(selection, values.shape), array.layout.grid)
+    box = make_box(select(selection, values.shape), array.layout.grid, array.device.box_chunks)
     assert spy.read == ([] if box is None else [True, True])
 
 

@@ -29,7 +29,7 @@ LEVELS = [
     (4, r"codecs\.(chain|device_[a-z_]+)|codec_arguments|layout|shards"),
     (4, r"storage(\.(kvikio|opening|reference))?"),
     (3, r"codecs(\.[^.]+)?|storage(\.[^.]+)?"),
-    (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staging|tables|verify)"),
+    (5, r"locate|write_locks|devices\.(base|cache|lanes|rules|staged_files|staging|tables|verify)"),
     (
         5,
         r"devices\.([a-z]+_runtime|chunk_cache|compiled|compiling|cpu_lane|helpers|host_rows|host_write|part_rows|scratch)",

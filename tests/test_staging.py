@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from zarr_gpu.config import config
+from zarr_gpu.devices import staging
 from zarr_gpu.devices.base import Job
 from zarr_gpu.devices.sim_runtime import POISON, SimRuntime
 from zarr_gpu.devices.staging import FIRST_SLAB, Pipeline, SlabMemory, Staged, present_rows
@@ -188,6 +189,14 @@ def test_readers_share_the_rows_of_a_job() -> None:
     with config.set({"gpu.readers": 4}):
         run([job_of(10)], fetch, seen)
     assert sorted(pieces) == [(0, 2), (2, 5), (5, 7), (7, 10)]
+
+
+def test_how_many_readers_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, expected in ((1, 8), (2, 8), (10, 8), (12, 10), (16, 14), (64, 16)):
+        monkeypatch.setattr(staging, "usable_threads", lambda cores=cores: cores)
+        assert staging.reader_count() == expected
+    with config.set({"gpu.readers": 3}):
+        assert staging.reader_count() == 3
 
 
 def test_a_single_row_never_leaves_the_thread() -> None:

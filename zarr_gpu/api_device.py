@@ -54,8 +54,9 @@ _CODECS: list[dict[str, Any]] = [
 def warmup(device: DeviceLike = None) -> float:
     """Do now what would otherwise take time in the first reads of a process.
 
-    On a GPU: compile all kernels (they are kept on disk for later processes), load the libraries,
-    take page-locked memory, and decode a few bytes with every codec.  On the CPU: load the codecs.
+    On a GPU: compile the kernels but those of number filters, of which there are too many (what is
+    compiled is kept on disk for later processes), load the libraries, take page-locked memory, and
+    decode a few bytes with every codec.  On the CPU: load the codecs.
 
     Parameters
     ----------

@@ -465,7 +465,9 @@ class Array(Selectable):
     ) -> npt.NDArray[Any]:
         if copy is False:
             raise ValueError("an array in chunks cannot become a NumPy array without a copy")
-        result = np.asarray(self._read(select_basic(Ellipsis, self.shape)), dtype=self.dtype)
+        with self.device.active():
+            got = self.device.download(self._read(select_basic(Ellipsis, self.shape)))
+        result = np.asarray(got, dtype=self.dtype)
         return result if dtype is None else result.astype(dtype, copy=False)
 
     def __len__(self) -> int:

@@ -17,9 +17,6 @@ from zarr_gpu.select import AxisRange, Selection
 
 __all__ = ["Box", "BoxAxis", "Objects", "make_box"]
 
-MOST_CHUNKS = 1024
-"""Chunks of a box; of more, a plan costs little in comparison."""
-
 
 class BoxAxis(NamedTuple):
     """A range of items along one axis, none of its steps longer than a chunk."""
@@ -74,13 +71,13 @@ class Objects:
         return self.key_encoding.grid([axis.objects(ratio) for axis, ratio in pairs], self.prefix)
 
 
-def make_box(selection: Selection, grid: ChunkGrid) -> Box | None:
-    """Cut a selection; None where it is no box of few chunks, or one of nothing.
+def make_box(selection: Selection, grid: ChunkGrid, most: int) -> Box | None:
+    """Cut a selection; None where it is no box of ``most`` chunks or fewer, or one of nothing.
 
     Examples
     --------
     >>> from zarr_gpu.select import select
-    >>> box = make_box(select((slice(2, 9), 0), (10, 4)), ChunkGrid.regular((10, 4), (4, 4)))
+    >>> box = make_box(select((slice(2, 9), 0), (10, 4)), ChunkGrid.regular((10, 4), (4, 4)), 8)
     >>> box.nchunks, list(box.axes[0].objects(2))
     (3, [0, 1])
     """
@@ -94,7 +91,7 @@ def make_box(selection: Selection, grid: ChunkGrid) -> Box | None:
         first = start // edge
         nchunks = abs((start + (count - 1) * step) // edge - first) + 1
         total *= nchunks
-        if total > MOST_CHUNKS or not -edge <= step <= edge:
+        if total > most or not -edge <= step <= edge:
             return None
         axes.append(BoxAxis(start, count, step, edge, part.out_axis, first, nchunks))
     return Box(tuple(axes), total) if axes else None

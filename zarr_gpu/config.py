@@ -27,7 +27,8 @@ The keys, all of them (anything else is an error):
 ``cpu.recycle_bytes``         0        memory of large results that are gone, kept for those to come
 ``gpu.job_bytes``             128 MiB  decoded bytes that a GPU handles at a time
 ``gpu.slots``                 3        jobs of one read in flight: one decoded, the others fetched
-``gpu.readers``               8        threads that fetch for a GPU
+``gpu.readers``               0        threads that fetch for a GPU, 0 = as many as cores, less two,
+                                       but 8 at least and 16 at most
 ``gpu.staging``               "auto"   how files reach a GPU: "pinned" memory and a copy, "kvikio",
                                        or "auto": kvikio where GPUDirect Storage is on
 ``gpu.host_rule``             "auto"   few large streams are decoded on the CPU; "device": never,
@@ -92,7 +93,7 @@ _SETTINGS: dict[str, tuple[Any, Callable[[Any], bool], str]] = {
     "cpu.recycle_bytes": (0, lambda v: _is_int(v) and v >= 0, "a number from 0 up"),
     "gpu.job_bytes": (128 << 20, lambda v: _is_int(v) and v > 0, "a number above 0"),
     "gpu.slots": (3, lambda v: _is_int(v) and 1 <= v <= 64, "1 to 64"),
-    "gpu.readers": (8, lambda v: _is_int(v) and 1 <= v <= 1024, "1 to 1024"),
+    "gpu.readers": (0, lambda v: _is_int(v) and 0 <= v <= 1024, "0 to 1024"),
     "gpu.staging": (
         "auto",
         lambda v: v in ("auto", "pinned", "kvikio"),

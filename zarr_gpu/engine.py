@@ -142,7 +142,7 @@ def read_box(layout: Layout, store: Store, device: Device, selection: Selection,
     if objects is None:
         return False
     reader = device.box_reader(layout.program, store, layout.fill_value, out)
-    box = None if reader is None else make_box(selection, layout.grid)
+    box = None if reader is None else make_box(selection, layout.grid, device.box_chunks)
     if reader is None or box is None:
         return False
     indexes = None
@@ -328,7 +328,7 @@ def write_box(
     if objects is None:
         return False
     writer = device.box_writer(layout.program, store, layout.fill_value, values)
-    box = None if writer is None else make_box(selection, layout.grid)
+    box = None if writer is None else make_box(selection, layout.grid, device.box_chunks)
     if writer is None or box is None:
         return False
     lengths = layout.grid.array_shape

@@ -241,37 +241,59 @@ class Selectable(ABC):
         stream: Any = None,
     ) -> Any:
         with self.device.active(stream):
-            device = self.worker
-            options = self._options(encode=False)
-            dtype = self._dtype_of(fields)
-            shape = (*selection.shape, *dtype.shape)
-            work_shape = (*selection.work_shape, *dtype.shape)
-            work: Any = None
-            target: Any = None
+            worker = self.worker
+            if worker is self.device or not self.device.takes(self.dtype):
+                return self._read_on(worker, selection, out, fields)
+            # Read on the worker; results live where the array's device has them all the same.
+            target = None
             if out is not None:
-                target = device.target(out)
-                if target.shape != shape:
-                    raise ValueError(f"out has shape {target.shape}, the selection {shape}")
-                if not np.can_cast(dtype.base, target.dtype, "same_kind"):
-                    raise TypeError(f"cannot read items of {dtype} into an array of {target.dtype}")
-                work = device.view(target, dtype, work_shape)
-            direct = work is not None
-            if work is None:
-                work = device.output(selection.work_shape, dtype, self.order)
-            if 0 not in selection.work_shape:
-                self._read_into(work, selection, device, fields, options)
-            if out is not None:
-                if not direct:
-                    target[...] = work.reshape(shape)
+                target = self.device.target(out)
+                self._check_out(target, selection.shape, self.dtype)
+            host = np.asarray(self._read_on(worker, selection, None, fields))
+            result = self.device.upload(host)
+            if target is not None:
+                target[...] = result
                 return out
-            result = work if work.shape == shape else work.reshape(shape)
-            return result[()] if shape == () else result
+            return result if selection.shape else result[()]
+
+    def _read_on(
+        self, device: Device, selection: Selection, out: npt.NDArray[Any] | None, fields: Fields
+    ) -> Any:
+        options = self._options(encode=False)
+        dtype = self._dtype_of(fields)
+        shape = (*selection.shape, *dtype.shape)
+        work: Any = None
+        target: Any = None
+        if out is not None:
+            target = device.target(out)
+            self._check_out(target, shape, dtype)
+            work = device.view(target, dtype, (*selection.work_shape, *dtype.shape))
+        direct = work is not None
+        if work is None:
+            work = device.output(selection.work_shape, dtype, self.order)
+        if 0 not in selection.work_shape:
+            self._read_into(work, selection, device, fields, options)
+        if out is not None:
+            if not direct:
+                target[...] = work.reshape(shape)
+            return out
+        result = work if work.shape == shape else work.reshape(shape)
+        return result[()] if shape == () else result
+
+    def _check_out(self, out: Any, shape: Shape, dtype: np.dtype[Any]) -> None:
+        """Raise ValueError or TypeError where a result does not fit into ``out``."""
+        if out.shape != shape:
+            raise ValueError(f"out has shape {out.shape}, the selection {shape}")
+        if not np.can_cast(dtype.base, out.dtype, "same_kind"):
+            raise TypeError(f"cannot read items of {dtype} into an array of {out.dtype}")
 
     def _read_into(
         self, work: Any, selection: Selection, device: Device, fields: Fields, options: Options
     ) -> None:
         layout = self.layout
         plainly = fields is None and options.cache is None and self.config.read_missing_chunks
+        if device.kind != "cpu":  # others may leave it to the host
+            plainly = plainly and not (options.strict or options.verify)
         if plainly and engine.read_box(layout, self.store, device, selection, work):
             return
         engine.read(
@@ -386,8 +408,14 @@ class Selectable(ABC):
         device = self.worker
         options = self._options(encode=True)
         with self.device.active():
-            own = device.adopt(value)
-            values = device.upload(as_values(value, dtype)) if own is None else own
+            values = self.device.adopt(value)
+            if values is not None and device is not self.device:
+                value, values = self.device.download(values), None
+            if values is None:
+                values = as_values(value, dtype)
+                if not device.takes(values.dtype):
+                    values = values.astype(dtype)
+                values = device.upload(values)
             values = _broadcast(values, (*selection.shape, *dtype.shape))
             if 0 in selection.work_shape:
                 return

@@ -7,6 +7,8 @@ run in processes of their own, as do those that time how long the first use take
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -17,12 +19,14 @@ from typing import Any
 
 import numpy as np
 from backend import GB, Backend
-from data import Sizes, microscopy
+from data import Sizes, microscopy, slab_of, write_slabs
+from staging import measure_staging
 from streams import Streams, make_streams
 
 import zarr_gpu
 from zarr_gpu.codecs.registry import get_codec_class
 from zarr_gpu.codecs.runtime import dense
+from zarr_gpu.config import usable_threads
 from zarr_gpu.storage.pool import map_ahead
 
 Figures = dict[str, Any]
@@ -277,6 +281,87 @@ def copies(at: Setting) -> Figures:
     return found
 
 
+def staging(at: Setting) -> Figures:
+    """Files to page-locked memory, and small uploads while a large copy is on its way."""
+    backend = at.backend
+    count, nbytes = (40, 3000) if backend.sim else (2000, 300_000)
+    threads = min(8, usable_threads())
+    with tempfile.TemporaryDirectory(dir=at.folder) as folder:
+        found: Figures = measure_staging(Path(folder), count, nbytes, threads)
+    if not backend.sim:
+        found |= _uploads_beside_a_copy(backend)
+    return found
+
+
+def _uploads_beside_a_copy(backend: Backend) -> Figures:
+    """Microseconds until a table is there, with and without a slab being copied meanwhile.
+
+    By the copy engine, which takes one copy after the other, and by a kernel.
+    """
+    from zarr_gpu.devices import cuda_runtime
+
+    cuda = backend.xp.cuda
+    slab = backend.pinned(256 << 20)
+    target = backend.xp.empty(len(slab), np.uint8)
+    table = np.arange(1 << 13, dtype=np.int64)
+    side, own = cuda.Stream(non_blocking=True), cuda.Stream(non_blocking=True)
+    found: Figures = {}
+    before = cuda_runtime.MAPPED_NBYTES
+    try:
+        for way, limit in (("kernel", 1 << 20), ("copy engine", 0)):
+            cuda_runtime.MAPPED_NBYTES = limit
+            with own:
+                runtime = backend.runtime()
+                runtime.upload(table)
+                own.synchronize()
+                for busy in (False, True):
+                    times = []
+                    for _ in range(5):
+                        backend.xp.cuda.Device().synchronize()
+                        if busy:
+                            target.set(slab, stream=side)
+                        start = time.perf_counter()
+                        runtime.upload(table)
+                        own.synchronize()
+                        times.append(time.perf_counter() - start)
+                    state = "beside a copy" if busy else "alone"
+                    found[f"upload by {way}, {state}_us"] = 1e6 * sorted(times)[2]
+                side.synchronize()
+    finally:
+        cuda_runtime.MAPPED_NBYTES = before
+    backend.release()
+    return found
+
+
+def settings(at: Setting) -> Figures:
+    """GB/s of reading Blosc-LZ4 chunks from files by the settings of the pipeline."""
+    backend, sizes = at.backend, at.sizes
+    slab = slab_of("volume", sizes, at.folder)
+    path = at.folder / "settings.zarr"
+    slabs = max(1, min(sizes.nbytes // 2, backend.free_nbytes() // 4) // slab.nbytes)
+    blosc = {"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1, "blocksize": 0}
+    arguments = {"zarr_format": 2, "chunks": sizes.chunk, "compressors": blosc}
+    array = write_slabs(path, slab, slabs, arguments).to(backend.device)
+    found: Figures = {}
+    try:
+        for mib, slots, readers in (
+            *((64, 3, 8), (128, 3, 8), (256, 3, 8), (512, 3, 8)),
+            *((128, 2, 8), (128, 5, 8), (128, 3, 4), (128, 3, 16), (256, 3, 16)),
+        ):
+            chosen = {"gpu.job_bytes": mib << 20, "gpu.slots": slots, "gpu.readers": readers}
+            if backend.sim:
+                chosen["gpu.job_bytes"] = mib << 6
+            with zarr_gpu.config.set(chosen):
+                assert array[...].shape == array.shape
+                seconds = backend.time(lambda: array[...], repeat=3, limit=1)
+            name = f"{mib} MiB, {slots} slots, {readers} readers"
+            found[f"{name} gb_s"] = array.nbytes / seconds / GB
+            backend.release()
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+    return found
+
+
 def kvikio(at: Setting) -> Figures:
     """GB/s of kvikio from the page cache, and whether GPUDirect Storage can be on."""
     backend, sizes, folder = at.backend, at.sizes, at.folder
@@ -337,6 +422,8 @@ def first_use(at: Setting) -> Figures:
             got = backend.to_host(there[...])
             found[f"{name} {which}_s"] = time.perf_counter() - start
             assert np.array_equal(got, np.arange(4096))
+    if not backend.sim:
+        found["warmup_s"] = zarr_gpu.warmup(backend.device)
     return found
 
 
@@ -513,9 +600,11 @@ PROBES: dict[str, Probe] = {
     "first use": first_use,
     "library": library,
     "copies": copies,
+    "staging": staging,
     "throughput": throughput,
     "host times": host_times,
     "kernels": kernels,
+    "settings": settings,
     "crossover": crossover,
     "kvikio": kvikio,
     **RISKY,

@@ -249,7 +249,10 @@ class Runtime(ABC):
 
     @abstractmethod
     def compile_kernels(self) -> None:
-        """Compile all kernels for the types that they are called with; later runs find them."""
+        """Compile kernels for the types that they are called with; later runs find them.
+
+        Those of number filters are compiled when they are met, as there are too many.
+        """
 
     @property
     @abstractmethod

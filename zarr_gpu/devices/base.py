@@ -154,6 +154,9 @@ class Device(ABC):
 
     kind: str
 
+    box_chunks = 0
+    """Chunks of a box that it reads or writes without a plan, at most."""
+
     cache_type: type | None = None
     """The kind of cache that can keep chunks for it."""
 
@@ -195,6 +198,10 @@ class Device(ABC):
         """The store that chunks of ``store`` should be read through."""
         return store
 
+    def takes(self, dtype: np.dtype[Any]) -> bool:
+        """Whether arrays of this type can live on the device; others stay NumPy's."""
+        return True
+
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """The type of results for items of ``dtype``."""
         return dtype
@@ -206,6 +213,10 @@ class Device(ABC):
     def upload(self, values: npt.NDArray[Any]) -> Any:
         """An array of this device with the values of a NumPy array."""
         return values
+
+    def download(self, values: Any) -> npt.NDArray[Any]:
+        """A NumPy array with the values of an array of this device, or of NumPy."""
+        return np.asarray(values)
 
     def target(self, out: Any) -> Any:
         """``out``, which may be an array of another library, as ``view`` takes it.

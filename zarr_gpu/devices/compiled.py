@@ -1,10 +1,11 @@
-"""Loops that Numba compiles for the CPU: whether they shall be used, loading them, what they call.
+"""Loops that Numba compiles for the host: whether they shall be used, loading them, what they call.
 
 Loading them (extra ``fast``) costs some tenths of a second: :func:`wanted` tells when that pays.  C
 functions are called by their addresses, of which :func:`addresses` makes the table for one thread
 and one codec.
 
-Imports config, native codecs and ``compiling``; used by ``host_rows`` and the CPU device.
+Imports config, native codecs and ``compiling``; used by ``host_rows``, ``host_write``,
+``staged_files`` and devices.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ __all__ = [
     "addresses",
     "can_write",
     "load_box",
+    "load_files",
     "load_rows",
     "load_write",
     "prepare",
@@ -154,6 +156,19 @@ def load_write() -> Callable[..., int]:
                 raise MissingDependencyError(_NO_NUMBA) from cause
             _write_loop = write_box
     return _write_loop
+
+
+def load_files() -> Callable[..., int] | None:
+    """The loop that reads files for devices with memory of their own; None without one.
+
+    Such devices need Numba anyway, and take it wherever it works.
+    """
+    if not (_supported() and _installed()):
+        return None
+    with _lock:
+        from zarr_gpu.kernels import host_files
+
+        return host_files.read_files  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------------ functions

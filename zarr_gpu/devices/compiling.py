@@ -51,7 +51,7 @@ def compiled_beside() -> bool:
         else:
             pid, status = os.waitpid(_compiler, os.WNOHANG)
             if pid:
-                _compiled = status == 0 and on_disk()
+                _compiled = status == 0
     except OSError:  # no process can be made, or somebody else has waited for it
         _compiled = on_disk()
     finally:
@@ -82,7 +82,11 @@ def compile_in_turn() -> None:
 
 
 def on_disk() -> bool:
-    """Whether Numba has the loops on disk, newer than their source."""
+    """Whether Numba has the loops on disk, newer than their source.
+
+    Numba itself compares contents; where only the time has changed, the process that is begun finds
+    nothing to do.
+    """
     from pathlib import Path
 
     spec = find_spec("zarr_gpu.kernels")

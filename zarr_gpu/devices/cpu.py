@@ -90,6 +90,7 @@ class CpuDevice(Device):
     """NumPy arrays, decoded by threads."""
 
     kind = "cpu"
+    box_chunks = 1024  # of more, a plan costs little in comparison
     cache_type = ChunkCache
 
     def __repr__(self) -> str:

@@ -17,16 +17,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from zarr_gpu.boxes import Box, Objects
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.device_steps import make_steps
 from zarr_gpu.codecs.runtime import Runtime
 from zarr_gpu.config import config
-from zarr_gpu.devices.base import Device, Job, Lane, Options, RowReader, StepPlace
+from zarr_gpu.devices.base import BoxReader, Device, Job, Lane, Options, RowReader, StepPlace
 from zarr_gpu.devices.cache import CachePart, DeviceCache
+from zarr_gpu.devices.compiled import prepare, ready
+from zarr_gpu.devices.host_rows import Chunks, read_box
 from zarr_gpu.devices.lanes import BatchLane
 from zarr_gpu.devices.rules import HostRule
+from zarr_gpu.devices.staged_files import FileLoop
 from zarr_gpu.devices.staging import Pipeline, Staged
-from zarr_gpu.devices.tables import item_format
+from zarr_gpu.devices.tables import item_format, unit_nbytes
 from zarr_gpu.errors import DataError, DeviceError
 from zarr_gpu.extents import Extents, Memory
 from zarr_gpu.plan import Plan
@@ -34,6 +38,11 @@ from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.kvikio import KvikioStore, direct_is_on
 
 __all__ = ["BatchDevice"]
+
+I64 = npt.NDArray[np.int64]
+
+COPIED_NBYTES = 1 << 20
+"""Chunks that are stored as they are and no larger than this cross to the device by themselves."""
 
 
 class BatchDevice(Device):
@@ -58,6 +67,7 @@ class BatchDevice(Device):
         Device memory that the last read or write needed beside its result, on ``"sim"``.
     """
 
+    box_chunks = 1  # one chunk may be left to the host
     cache_type = DeviceCache
 
     def __init__(
@@ -93,6 +103,7 @@ class BatchDevice(Device):
             runtime = self._make_runtime()
             runtime.compile_kernels()
             self.pipeline.warm(runtime)
+        prepare()
 
     def source(self, store: Store) -> Store:
         staging = config.get("gpu.staging")
@@ -109,6 +120,9 @@ class BatchDevice(Device):
         found = [(step.codec, step.host_reason(runtime, encode=encode)) for step in steps]
         return [f"{codec!r}: {reason}" for codec, reason in found if reason is not None]
 
+    def takes(self, dtype: np.dtype[Any]) -> bool:
+        return unit_nbytes(dtype) > 0
+
     def result_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype.newbyteorder("=")
 
@@ -122,6 +136,11 @@ class BatchDevice(Device):
     def upload(self, values: npt.NDArray[Any]) -> Any:
         native = values.astype(self.result_dtype(values.dtype), copy=False)
         return self.xp.asarray(native)
+
+    def download(self, values: Any) -> npt.NDArray[Any]:
+        if isinstance(values, np.ndarray | np.generic):
+            return np.asarray(values)
+        return self._make_runtime().download(values)
 
     def target(self, out: Any) -> Any:
         return self._make_runtime().target(out)
@@ -152,6 +171,40 @@ class BatchDevice(Device):
 
         return make
 
+    def box_reader(
+        self, program: Program, store: Store, fill_value: Any, out: Any
+    ) -> BoxReader | None:
+        """A single chunk is decoded on the host and copied, where the rule leaves it to the host.
+
+        Nothing else has to be prepared then, which takes longer than decoding does.
+        """
+        if not ready():  # the loop of the CPU device is not there yet
+            return None
+        spec, rule = program.spec, HostRule.from_config()
+        reasons = rule.reasons(program, 1)
+        if rule.mode == "device" or config.get("gpu.staging") == "kvikio":
+            return None
+        if not all(step.codec.name in reasons for step in program.steps):
+            return None
+        if not (program.steps or spec.nbytes <= COPIED_NBYTES):
+            return None
+        files, chunks = store.files(), Chunks.of(program, fill_value)
+        if files is None or chunks is None or out.dtype != self.result_dtype(spec.dtype):
+            return None
+
+        def read(
+            box: Box, objects: Objects, indexes: Sequence[I64 | None] | None, lanes: int
+        ) -> bool:
+            host = np.empty(out.shape, spec.dtype)
+            if not read_box(chunks, files, host, box, objects, indexes, lanes):
+                return False
+            runtime = self._make_runtime()
+            out[...] = runtime.upload(host.astype(out.dtype, copy=False))
+            self.counts.update(runtime.counts)
+            return True
+
+        return read
+
     def rows_per_job(self, program: Program, *, requests: int = 1) -> int:
         # However many requests the store likes: what is in flight must fit on the device.
         return int(max(1, config.get("gpu.job_bytes") // max(1, program.spec.nbytes)))
@@ -176,7 +229,8 @@ class BatchDevice(Device):
             if part is not None:
                 jobs, work = self._through(part, lane, jobs, work)
             direct = isinstance(source, KvikioStore)
-            self.pipeline.run(lane.runtime, jobs, fetch, work, lane, direct=direct)
+            loop = None if direct else FileLoop.of(source, lane.program)
+            self.pipeline.run(lane.runtime, jobs, fetch, work, lane, direct=direct, loop=loop)
             lane.finish()
         except DataError:
             if part is not None:

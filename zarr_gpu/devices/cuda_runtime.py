@@ -34,6 +34,10 @@ make Numba warn."""
 STAGED_NBYTES = 8 << 20
 """Uploads up to this size go through page-locked memory, so that the host does not wait."""
 
+MAPPED_NBYTES = 1 << 20
+"""Uploads up to this size are made by a kernel that reads page-locked memory.  A device has one
+engine for copies from the host, where they would queue behind slabs on their way."""
+
 HIGHEST_PRIORITY = -5
 """Of streams; devices with fewer priorities take their highest for it."""
 
@@ -47,6 +51,8 @@ _is_usable = False
 _of_thread = threading.local()
 
 _WRITABLE = {"data": (0, False)}
+
+_upload_kernels: dict[str, Any] = {}
 
 
 def _cupy() -> Any:
@@ -75,7 +81,7 @@ def cuda_problem() -> str | None:
         from numba import cuda
 
         if not cuda.is_available():
-            return "Numba finds no CUDA device"
+            return "Numba finds no CUDA device, or no NVVM (where CUDA_HOME says, or nvidia-nvvm)"
     except MissingDependencyError as err:
         return str(err)
     except Exception as err:  # noqa: BLE001  (whatever a broken installation raises)
@@ -131,6 +137,20 @@ def pinned(nbytes: int) -> npt.NDArray[np.uint8]:
 def _copy(memory: npt.NDArray[np.uint8], device: Any, nbytes: int, stream: Any) -> None:
     """Copy page-locked memory to a contiguous array; the host does not wait."""
     device.data.copy_from_host_async(memory.ctypes.data, nbytes, stream)
+
+
+def _fetch(memory: npt.NDArray[np.uint8], device: Any, stream: Any) -> None:
+    """The same by a kernel: page-locked memory has the same address on every device."""
+    cupy = _cupy()
+    word = "uint64" if len(memory) % 8 == 0 else "uint8"
+    if word not in _upload_kernels:
+        _upload_kernels[word] = cupy.ElementwiseKernel(
+            f"{word} x", f"{word} y", "y = x", f"zarr_gpu_upload_{word}"
+        )
+    target = device.view(word)
+    there = cupy.cuda.UnownedMemory(memory.ctypes.data, len(memory), memory, device.device.id)
+    source = cupy.ndarray(target.shape, word, cupy.cuda.MemoryPointer(there, 0))
+    _upload_kernels[word](source, target, stream=stream)
 
 
 def _side_stream(device_id: int) -> Any:
@@ -259,13 +279,17 @@ class CudaRuntime(Runtime):
 
     def upload(self, host: npt.NDArray[Any]) -> Any:
         self.counts["uploads"] += 1
-        device = self.empty(host.nbytes).view(host.dtype).reshape(host.shape)
+        raw = self.empty(host.nbytes)
+        device = raw.view(host.dtype).reshape(host.shape)
         if not host.nbytes:
             return device
         if host.nbytes <= STAGED_NBYTES:
             memory = pinned(host.nbytes)
             memory.view(host.dtype).reshape(host.shape)[...] = host
-            _copy(memory, device, host.nbytes, self.cupy_stream)
+            if host.nbytes <= MAPPED_NBYTES:
+                _fetch(memory, raw, self.cupy_stream)
+            else:
+                _copy(memory, raw, host.nbytes, self.cupy_stream)
             self._keep(memory)
         else:
             device.set(np.ascontiguousarray(host), stream=self.cupy_stream)
@@ -313,7 +337,7 @@ class CudaRuntime(Runtime):
     def compile_kernels(self) -> None:
         from zarr_gpu.kernels import registry
 
-        for name in registry.names():
+        for name in registry.names(usual=True):
             kernel = registry.get(name)
             for signature in kernel.signatures:
                 kernel.cuda.compile(signature)
@@ -342,6 +366,7 @@ class _CudaSlot(Slot):
     def __init__(self, runtime: CudaRuntime, nbytes: int) -> None:
         self._runtime = runtime
         cupy = runtime.xp
+        self._allocator = cupy.cuda.get_allocator()  # of the caller's thread
         self._copies = cupy.cuda.Stream(non_blocking=True)
         self._copied = self.sent = cupy.cuda.Event(disable_timing=True)
         self._used = cupy.cuda.Event(disable_timing=True)
@@ -359,6 +384,7 @@ class _CudaSlot(Slot):
         if not isinstance(runtime, CudaRuntime):
             raise DeviceError("a slot of a CUDA device serves no other device")
         self._runtime = runtime
+        self._allocator = runtime.xp.cuda.get_allocator()
 
     def wait_free(self) -> None:
         self._copied.synchronize()
@@ -375,7 +401,11 @@ class _CudaSlot(Slot):
     def room(self, nbytes: int) -> Any:
         self._used.synchronize()
         if len(self._device) < nbytes:
-            with active(self._runtime.device_id, self._runtime.cupy_stream):
+            cuda = self._runtime.xp.cuda
+            with (
+                active(self._runtime.device_id, self._runtime.cupy_stream),
+                cuda.using_allocator(self._allocator),
+            ):
                 self._device = self._runtime.empty(1 << (nbytes - 1).bit_length())
                 # Whoever had that memory before may not be done with it.
                 self._used.record(self._runtime.cupy_stream)

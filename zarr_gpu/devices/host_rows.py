@@ -32,7 +32,16 @@ from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.extents import Files
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = ["Chunks", "RowLoop", "address_of", "axes_of", "path_memory", "read_box"]
+__all__ = [
+    "Chunks",
+    "Places",
+    "RowLoop",
+    "address_of",
+    "axes_of",
+    "path_memory",
+    "places_of",
+    "read_box",
+]
 
 Array = npt.NDArray[Any]
 I64 = npt.NDArray[np.int64]
@@ -208,7 +217,7 @@ class RowLoop:
         """Where the values of a batch lie; worked out once for all of its jobs."""
         with self._lock:
             if self._places is None or self._request is not job.request:
-                self._places = _places(self._files, job.request.keys)
+                self._places = places_of(self._files, job.request.keys)
                 self._request = job.request
             return self._places
 
@@ -295,7 +304,8 @@ def path_memory(prefix: bytes) -> tuple[U8, int]:
     return np.frombuffer(bytearray(prefix + bytes(LONGEST_KEY)), np.uint8), len(prefix)
 
 
-def _places(files: Files, keys: list[str]) -> Places:
+def places_of(files: Files, keys: list[str]) -> Places:
+    """Where the values of keys lie; threads take copies of the path, which the loop completes."""
     if files.values is None:
         blob = np.frombuffer(bytearray(os.fsencode("\0".join(keys)) + b"\0"), np.uint8)
         ends = np.flatnonzero(blob == 0) + 1

@@ -21,7 +21,7 @@ from zarr_gpu.codecs.runtime import DeviceBatch, DeviceStep, Runtime, Verdicts, 
 from zarr_gpu.devices.base import Job, Lane, Options
 from zarr_gpu.devices.rules import HostRule
 from zarr_gpu.devices.staging import Staged, present_rows
-from zarr_gpu.devices.tables import ItemFormat, PlacementTables, item_format
+from zarr_gpu.devices.tables import WIDE, ItemFormat, PlacementTables, item_format
 from zarr_gpu.devices.verify import Verifier
 from zarr_gpu.errors import ChunkDecodeError, DeviceError
 from zarr_gpu.extents import Extents
@@ -73,8 +73,10 @@ class BatchLane(Lane):
         self.sizes += [step.limit for step in program.steps]
         self.nbytes = program.spec.nbytes
         self._fill_value = fill_value
-        self._fill: dict[bool, Any] = {}
-        self._tables: tuple[PlacementTables, Any, Any] | None = None
+        self._fill: dict[tuple[bool, int], Any] = {}
+        self._tables: dict[int, tuple[PlacementTables, Any, Any]] = {}  # by items to a unit
+        self._wide: ItemFormat | None = None
+        self._seen = False  # the result, on which it depends whether there is a wide format
         self._pending: list[tuple[Job, I64, Verdicts]] = []
 
     # ---- reading -------------------------------------------------------------------------------
@@ -83,24 +85,42 @@ class BatchLane(Lane):
         present = present_rows(extents)
         verdicts = Verdicts()
         base = np.full(job.hi - job.lo, -1, np.int64)
+        rows = None
         if len(present):
             with stage("decode"):
                 rows = self._decode_rows(extents, present, verdicts)
             self._tell_of_host(job, present, verdicts)
-            base[present] = rows.offset // self.format.unit.itemsize
+        form = self._format_for(out, rows)
+        if rows is not None:
+            base[present] = rows.offset // form.unit.itemsize
             base[present[list(verdicts.on_host)]] = -1
-            chunks = self._units(rows.base)
-        else:
-            chunks = self._units(self.runtime.empty(16))
-        if self._tables is None:
-            strides = tuple(s // self.format.unit.itemsize for s in out.strides)
-            self._tables = self._upload_tables(strides, last_only=False)
+        chunks = _units(self.runtime.empty(16) if rows is None else rows.base, form)
+        if form.run not in self._tables:
+            strides = self._strides(out)
+            self._tables[form.run] = self._upload_tables(strides, last_only=False, run=form.run)
         with stage("place"):
-            status = self._place("scatter", job, base, chunks, self._flat(out))
+            status = self._place("scatter", job, base, chunks, _flat(out, form), form)
         verdicts.watch("placing", status, np.arange(len(base)))
         self._pending.append((job, present, verdicts))
         if len(self._pending) >= MAX_PENDING:
             self.finish()
+
+    def _format_for(self, out: Any, rows: DeviceBatch | None) -> ItemFormat:
+        """The format for one job: in large units, if the read and where the rows lie allow it."""
+        runtime = self.runtime
+        if not self._seen:
+            self._seen = True
+            size = out.size * self.format.units
+            if runtime.address(out) % WIDE.itemsize == 0:
+                strides = self._strides(out)
+                self._wide = self.format.widened(self.plan, self.program, strides, size)
+        if self._wide is None or rows is None:
+            return self._wide or self.format
+        lies_well = not (rows.offset % WIDE.itemsize).any()
+        return self._wide if lies_well and _starts_at_unit(runtime, rows.base) else self.format
+
+    def _strides(self, out: Any) -> tuple[int, ...]:
+        return tuple(s // self.format.unit.itemsize for s in out.strides)
 
     def _decode_rows(self, extents: Extents, rows: I64, verdicts: Verdicts) -> DeviceBatch:
         """Rows of the serialised chunks, aligned to units."""
@@ -161,46 +181,36 @@ class BatchLane(Lane):
         status = self._status(len(batch))
         runtime.launch_rows("copy_segments", len(batch), batch.base, src, target, dst, size, status)
 
-    def _place(self, kernel: str, job: Job, base: I64, chunks: Any, flat: Any) -> Any:
+    def _place(
+        self, kernel: str, job: Job, base: I64, chunks: Any, flat: Any, form: ItemFormat
+    ) -> Any:
         """Launch ``scatter`` or ``gather`` for the rows of a job; their statuses."""
-        if self._tables is None:
-            raise DeviceError("placing before its tables were made")
-        tables, src_tab, dst_tab = self._tables
+        tables, src_tab, dst_tab = self._tables[form.run]
         start, count = tables.placements(job.batch.index[job.lo : job.hi])
-        runtime, form = self.runtime, self.format
+        runtime = self.runtime
         base_, start_, count_ = runtime.upload_tables([base, start, count])
         status = self._status(len(base))
         args = [chunks, base_, start_, count_, tables.nsets, src_tab, dst_tab]
         args += [form.units, int(form.swap)]
         if kernel == "scatter":
-            args.append(self._fill_units(stored=False))
+            args.append(self._fill_units(form, stored=False))
         runtime.launch_rows(kernel, len(base), *args, flat, status)
         return status
 
     def _upload_tables(
-        self, strides: tuple[int, ...], *, last_only: bool
+        self, strides: tuple[int, ...], *, last_only: bool, run: int = 1
     ) -> tuple[PlacementTables, Any, Any]:
         tables = PlacementTables(
-            self.plan, self.program, self.format.units, strides, last_only=last_only
+            self.plan, self.program, self.format.units, strides, run=run, last_only=last_only
         )
         src, dst = self.runtime.upload_tables([tables.src, tables.dst])
         return tables, src, dst
 
-    def _units(self, raw: Any) -> Any:
-        """A byte buffer in units; a tail shorter than one is left out."""
-        size = self.format.unit.itemsize
-        return raw[: len(raw) // size * size].view(self.format.unit)
-
-    def _flat(self, array: Any) -> Any:
-        """The memory of a contiguous array in units."""
-        order = array if array.flags.c_contiguous else array.T
-        return order.reshape(-1).view(self.format.unit)
-
-    def _fill_units(self, *, stored: bool) -> Any:
-        if stored not in self._fill:
-            bits = self.format.fill_units(self._fill_value, stored=stored)
-            self._fill[stored] = self.runtime.upload(bits)
-        return self._fill[stored]
+    def _fill_units(self, form: ItemFormat, *, stored: bool) -> Any:
+        if (stored, form.run) not in self._fill:
+            bits = form.fill_units(self._fill_value, stored=stored)
+            self._fill[stored, form.run] = self.runtime.upload(bits)
+        return self._fill[stored, form.run]
 
     def _status(self, rows: int) -> Any:
         return self.runtime.xp.zeros(rows, np.int32)
@@ -241,10 +251,11 @@ class BatchLane(Lane):
         chunks = self.runtime.empty(total)
         self._start_chunks(job, existing, chunks, offset)
         flat, strides = self._values(values)
-        if self._tables is None:
-            self._tables = self._upload_tables(strides, last_only=True)
-        base = offset // self.format.unit.itemsize
-        self._place("gather", job, base, self._units(chunks), flat)
+        form = self.format
+        if not self._tables:
+            self._tables[form.run] = self._upload_tables(strides, last_only=True)
+        base = offset // form.unit.itemsize
+        self._place("gather", job, base, _units(chunks, form), flat, form)
         kept = np.arange(rows)
         if not self.keep_fill_chunks:
             kept = np.flatnonzero(~self._all_fill(chunks, offset))
@@ -263,12 +274,12 @@ class BatchLane(Lane):
         runtime, unit = self.runtime, self.format.unit.itemsize
         count = np.full(len(offset), self.nbytes // unit, np.int64)
         base, count_ = runtime.upload_tables([offset // unit, count])
-        pattern = self._fill_units(stored=True)
+        pattern = self._fill_units(self.format, stored=True)
         status = self._status(len(offset))
         runtime.launch_rows(
             "fill_rows",
             len(offset),
-            self._units(chunks),
+            _units(chunks, self.format),
             base,
             count_,
             pattern,
@@ -303,8 +314,8 @@ class BatchLane(Lane):
         form, rows = self.format, len(offset)
         items = self.nbytes // form.unit.itemsize
         stride = (int(offset[1]) if rows > 1 else len(chunks)) // form.unit.itemsize
-        grid = self._units(chunks)[: rows * stride].reshape(rows, stride)[:, :items]
-        pattern = self._fill_units(stored=True)
+        grid = _units(chunks, form)[: rows * stride].reshape(rows, stride)[:, :items]
+        pattern = self._fill_units(self.format, stored=True)
         same = grid.reshape(rows, items // form.units, form.units) == pattern
         flags: npt.NDArray[np.bool_] = self.runtime.download(same.all(axis=(1, 2)))
         return flags
@@ -317,6 +328,22 @@ class BatchLane(Lane):
         host = self.runtime.download(packed)
         pairs = zip(offset.tolist(), batch.nbytes.tolist(), strict=True)
         return [host[start : start + size] for start, size in pairs]
+
+
+def _units(raw: Any, form: ItemFormat) -> Any:
+    """A byte buffer in units; a tail shorter than one is left out."""
+    size = form.unit.itemsize
+    return raw[: len(raw) // size * size].view(form.unit)
+
+
+def _flat(array: Any, form: ItemFormat) -> Any:
+    """The memory of a contiguous array in units."""
+    order = array if array.flags.c_contiguous else array.T
+    return order.reshape(-1).view(form.unit)
+
+
+def _starts_at_unit(runtime: Runtime, raw: Any) -> bool:
+    return runtime.address(raw) % WIDE.itemsize == 0
 
 
 def _damaged(

@@ -109,7 +109,7 @@ class SimRuntime(Runtime):
     def compile_kernels(self) -> None:
         if self.launcher == "simulator":
             return  # nothing is ever compiled there
-        for name in _registry().names():
+        for name in _registry().names(usual=True):
             kernel = _registry().get(name)
             for codes in kernel.argument_types():
                 kernel.njit(*map(_sample, codes))

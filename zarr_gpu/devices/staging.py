@@ -4,7 +4,7 @@ A few slots, each a slab of (pinned) host memory with a twin on the device.  Rea
 slab of one slot with the encoded bytes of a job while the job before it is decoded; a filled slab
 crosses in one copy.  Slots are kept from read to read.
 
-Imports ``devices.base`` and the runtime; used by the CUDA device.
+Imports ``devices.base``, ``staged_files`` and the runtime; used by the CUDA device.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu.codecs.runtime import ALREADY, Runtime, Slot
-from zarr_gpu.config import config
+from zarr_gpu.config import config, usable_threads
 from zarr_gpu.devices.base import Job, Lane
+from zarr_gpu.devices.compiled import load_files
+from zarr_gpu.devices.staged_files import FileLoop
 from zarr_gpu.extents import MISSING, Extents, Memory
 
 if TYPE_CHECKING:
@@ -36,6 +38,17 @@ Fetch = Callable[[Job, Memory], Extents | None]
 
 SLAB_ALIGNMENT = 64
 FIRST_SLAB = 1 << 20
+
+
+FEWEST_READERS, MOST_READERS = 8, 16
+"""Unless a number is asked for.  A core copies from the page cache at a sixth of what the link to a
+device takes or less; one of them is left to the thread that decodes."""
+
+
+def reader_count() -> int:
+    """Threads that fetch, by the setting ``gpu.readers``."""
+    wanted: int = config.get("gpu.readers")
+    return wanted or min(max(usable_threads() - 2, FEWEST_READERS), MOST_READERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +69,9 @@ class SlabMemory:
 
     kind = "host"
 
-    def __init__(self, slab: U8) -> None:
+    def __init__(self, slab: U8, used: int = 0) -> None:
         self._slab = slab
-        self._used = 0
+        self._used = used
         self._lock = threading.Lock()
 
     def empty(self, nbytes: int) -> U8:
@@ -96,8 +109,9 @@ class Pipeline:
         self._pid = os.getpid()
 
     def warm(self, runtime: Runtime) -> None:
-        """Make slots and threads now."""
-        self._readers(config.get("gpu.readers"))
+        """Make slots and threads now, and load the loop that they run."""
+        load_files()
+        self._readers(reader_count())
         with self._slots(runtime, config.get("gpu.slots")):
             pass
 
@@ -110,23 +124,28 @@ class Pipeline:
         lane: Lane,
         *,
         direct: bool = False,
+        loop: FileLoop | None = None,
     ) -> None:
         """Fetch all but one job of the slots ahead; ``work`` runs here, on the caller's thread.
 
-        ``direct``: ``fetch`` can fill device memory.
+        ``direct``: ``fetch`` can fill device memory.  ``loop``: a quicker way than ``fetch`` to get
+        what it would.
         """
-        waiting: deque[tuple[Job, Slot, _Fetching]] = deque()
+        waiting: deque[tuple[Job, Slot, _Fetching | _Reading]] = deque()
         source = iter(jobs)
-        readers = config.get("gpu.readers")
+        readers = reader_count()
         with self._slots(runtime, config.get("gpu.slots")) as idle:
             try:
                 while True:
                     while idle and (job := next(source, None)) is not None:
                         slot = idle.pop()
-                        slot.wait_free()
                         alone = not waiting and job.hi - job.lo == 1
                         pool = None if alone else self._readers(readers)
-                        fetching = _Fetching(job, slot, fetch, pool, readers, direct=direct)
+                        fetching: _Fetching | _Reading
+                        if loop is not None and pool is not None and not direct:
+                            fetching = _Reading(job, slot, fetch, pool, readers, loop)
+                        else:
+                            fetching = _Fetching(job, slot, fetch, pool, readers, direct=direct)
                         waiting.append((job, slot, fetching))
                     if not waiting:
                         return
@@ -212,16 +231,19 @@ class _Fetching:
         pieces = [Job(job.batch, job.request, lo, hi) for lo, hi in pairwise(cuts)]
         self._done: list[Extents | None] = []
         self._futures: list[Future[Extents | None]] = []
+
+        def part(piece: Job) -> Extents | None:
+            slot.wait_free()  # here: the caller's thread has better things to do
+            return fetch(piece, self._memory)
+
         if pool is None:
-            self._done = [fetch(piece, self._memory) for piece in pieces]
+            self._done = [part(piece) for piece in pieces]
         else:
-            self._futures = [pool.submit(fetch, piece, self._memory) for piece in pieces]
+            self._futures = [pool.submit(part, piece) for piece in pieces]
 
     def cancel(self) -> None:
         """Wait for parts that have begun; the others never do."""
-        for future in self._futures:
-            if not future.cancel():
-                future.exception()
+        _cancel(self._futures)
 
     def result(self) -> Extents | None:
         """All parts in one slab: its extents; None where nothing was to be fetched."""
@@ -239,10 +261,9 @@ class _Fetching:
             for part, rows in zip(parts, self._rows, strict=True)
         ]
         starts = [self._memory.start_of(part.base) for part in found]
-        stray = sum(len(p.base) for p, s in zip(found, starts, strict=True) if s is None)
         self.used = self._memory.used
-        if stray:
-            starts = self._bring_in(found, starts, stray)
+        if any(len(p.base) for p, s in zip(found, starts, strict=True) if s is None):
+            starts, self.used = _bring_in(self._slot, self.used, found, starts)
         offset = [p.offset + (s or 0) for p, s in zip(found, starts, strict=True)]
         return Extents(
             self._slot.host,
@@ -250,24 +271,93 @@ class _Fetching:
             np.concatenate([part.nbytes for part in found]),
         )
 
-    def _bring_in(
-        self, parts: list[Extents], starts: list[int | None], stray: int
-    ) -> list[int | None]:
-        """Copy parts that lie elsewhere into the slab, after making it large enough."""
-        used = self.used
-        total = used + stray + SLAB_ALIGNMENT * len(parts)
-        if total > len(self._slot.host):
-            kept = self._slot.host[:used].copy()
-            self._slot.grow(total)
-            self._slot.host[:used] = kept
-        result: list[int | None] = []
-        for part, start in zip(parts, starts, strict=True):
-            result.append(used if start is None else start)
-            if start is None:
-                self._slot.host[used : used + len(part.base)] = part.base
-                used += (len(part.base) + SLAB_ALIGNMENT - 1) & -SLAB_ALIGNMENT
-        self.used = used
-        return result
+
+class _Reading:
+    """One job on its way into a slab by the compiled loop, whatever it leaves by ``fetch``."""
+
+    def __init__(
+        self,
+        job: Job,
+        slot: Slot,
+        fetch: Fetch,
+        pool: ThreadPoolExecutor,
+        readers: int,
+        loop: FileLoop,
+    ) -> None:
+        self._job, self._slot, self._fetch, self._pool = job, slot, fetch, pool
+        self._read = loop.begin(job, readers)
+        self.used = 0
+        self._start()
+
+    def _start(self) -> None:
+        def part() -> None:
+            self._slot.wait_free()
+            self._read.run(self._slot.host)
+
+        self._futures = [self._pool.submit(part) for _ in range(self._read.threads)]
+
+    def cancel(self) -> None:
+        """Wait for parts that have begun; the others never do."""
+        _cancel(self._futures)
+
+    def result(self) -> Extents:
+        """All rows in one slab: its extents."""
+        self._finish()
+        read, slot = self._read, self._slot
+        if read.wanted > len(slot.host):
+            slot.grow(read.wanted)
+            read.again()
+            self._start()
+            self._finish()
+        self.used = min(read.wanted, len(slot.host))
+        left = read.left
+        if len(left):
+            memory = SlabMemory(slot.host, self.used)
+            rest = self._fetch(self._job.take(left), memory)
+            if rest is None:
+                rest = _nothing(len(left))
+            start = memory.start_of(rest.base)
+            self.used = memory.used
+            if start is None and len(rest.base):
+                (start,), self.used = _bring_in(slot, self.used, [rest], [None])
+            read.at[left], read.nbytes[left] = rest.offset + (start or 0), rest.nbytes
+        return Extents(slot.host, read.at, read.nbytes)
+
+    def _finish(self) -> None:
+        try:
+            for future in self._futures:
+                future.result()
+        except BaseException:
+            self.cancel()
+            raise
+
+
+def _cancel(futures: Sequence[Future[Any]]) -> None:
+    for future in futures:
+        if not future.cancel():
+            future.exception()
+
+
+def _bring_in(
+    slot: Slot, used: int, parts: Sequence[Extents], starts: Sequence[int | None]
+) -> tuple[list[int | None], int]:
+    """Copy parts that lie elsewhere behind the used part of a slab, made large enough for them.
+
+    Returns where the parts start, and how much is used then.
+    """
+    stray = [len(p.base) for p, start in zip(parts, starts, strict=True) if start is None]
+    total = used + sum(stray) + SLAB_ALIGNMENT * len(stray)
+    if total > len(slot.host):
+        kept = slot.host[:used].copy()
+        slot.grow(total)
+        slot.host[:used] = kept
+    result: list[int | None] = []
+    for part, start in zip(parts, starts, strict=True):
+        result.append(used if start is None else start)
+        if start is None:
+            slot.host[used : used + len(part.base)] = part.base
+            used += (len(part.base) + SLAB_ALIGNMENT - 1) & -SLAB_ALIGNMENT
+    return result, used
 
 
 def _nothing(rows: int) -> Extents:

@@ -10,7 +10,7 @@ Imports ``plan`` and the program; used by the CUDA device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,13 @@ from zarr_gpu.codecs.bytes import BytesCodec
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.plan import AxisSet, Plan
 
-__all__ = ["ItemFormat", "PlacementTables", "item_format"]
+__all__ = ["WIDE", "ItemFormat", "PlacementTables", "item_format", "unit_nbytes"]
 
 I64 = npt.NDArray[np.int64]
 U8 = npt.NDArray[np.uint8]
+
+WIDE = np.dtype("u8")
+"""The largest unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +41,56 @@ class ItemFormat:
     units: int
     swap: bool
     result: np.dtype[Any]  # native
+    run: int = 1  # items that are one unit, where that is more than one
+
+    def widened(
+        self, plan: Plan, program: Program, result_strides: tuple[int, ...], size: int
+    ) -> ItemFormat | None:
+        """The format whose units are runs of 8 bytes, where every placement of a plan allows that.
+
+        Most reads move whole lines of chunks that begin at multiples of 8 bytes.  A kernel that
+        moves them in larger units has less to look up.  ``result_strides`` and ``size``, in units,
+        are those of the result.
+        """
+        run = WIDE.itemsize // self.unit.itemsize
+        if run == 1 or self.units > 1 or self.swap or not plan.sets or size % run:
+            return None
+        strides = np.array(program.strides, np.int64) // self.unit.itemsize
+        last = plan.sets[-1]
+        if last.src_index is not None or last.dst_index is not None or last.out_axis is None:
+            return None
+        if (last.step, strides[last.axes[0]], result_strides[last.out_axis]) != (1, 1, 1):
+            return None
+        if any((part % run).any() for part in (last.src, last.dst, last.count)):
+            return None
+        for s in plan.sets[:-1]:
+            if (strides[list(s.axes)] % run).any():
+                return None
+            if s.out_axis is not None and result_strides[s.out_axis] % run:
+                return None
+        return replace(self, unit=WIDE, run=run)
 
     def fill_units(self, fill_value: Any, *, stored: bool) -> npt.NDArray[Any]:
         """(units,) the fill value in units, in the byte order of results or as stored."""
         scalar = np.empty(1, self.result)
         scalar[0] = fill_value
-        bits: npt.NDArray[Any] = scalar.view(self.unit)
+        bits: npt.NDArray[Any] = np.repeat(scalar, self.run).view(self.unit)
         return bits.byteswap() if stored and self.swap else bits
+
+
+def unit_nbytes(dtype: np.dtype[Any]) -> int:
+    """Bytes of the units of items, 0 for types that only the host can hold."""
+    if dtype.kind not in "biufc":
+        return 0
+    part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+    return part if part in (1, 2, 4, 8) else 0
 
 
 def item_format(program: Program) -> ItemFormat | None:
     """The format of a program's items, None for types that only the host can hold."""
     dtype = program.spec.dtype
-    if dtype.kind not in "biufc" or not isinstance(program.serializer, BytesCodec):
-        return None
-    part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
-    if part not in (1, 2, 4, 8):
+    part = unit_nbytes(dtype)
+    if not part or not isinstance(program.serializer, BytesCodec):
         return None
     native = dtype.newbyteorder("=")
     # Array codecs turn the bytes of what they take, and hand on elements of the chunk's own type.
@@ -74,6 +111,8 @@ class PlacementTables:
     result_strides
         Units from one position to the next along each axis of ``plan.work_shape``; 0 where a value
         is repeated.
+    run
+        Items that are one unit; see ``ItemFormat.widened``.
     last_only
         Keep the last of items that have the same place in a chunk, for writing: threads do not
         take turns.
@@ -86,6 +125,7 @@ class PlacementTables:
         units: int,
         result_strides: tuple[int, ...],
         *,
+        run: int = 1,
         last_only: bool = False,
     ) -> None:
         strides = np.array(program.strides, np.int64) // program.spec.dtype.itemsize * units
@@ -95,6 +135,10 @@ class PlacementTables:
         at = 0
         for s in plan.sets:
             chunk, result, count = _offsets(s, strides, result_strides)
+            if run > 1:
+                if s is plan.sets[-1]:
+                    chunk, result, count = chunk[::run], result[::run], count // run
+                chunk, result = chunk // run, result // run
             if last_only and s.src_index is not None:
                 chunk, result, count = _keep_last(chunk, result, count)
             self._start.append(at + np.cumsum(count) - count)

@@ -59,9 +59,17 @@ def _kvikio() -> Any:
 
 
 def direct_is_on() -> bool:
-    """Whether files go to the device without touching host memory.  Never raises."""
+    """Whether files go to the device without touching host memory.  Never raises.
+
+    A cuFile that can be used is not enough: without its kernel module it copies through host
+    memory, and slowly.
+    """
     try:
-        return not _kvikio().defaults.is_compat_mode_preferred()
+        library = _kvikio()
+        import kvikio.cufile_driver
+
+        compat = library.defaults.is_compat_mode_preferred()
+        return not compat and bool(kvikio.cufile_driver.get("is_gds_available"))
     except Exception:  # noqa: BLE001  then it is not
         return False
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,7 +107,7 @@ def blob(n: int, seed: int = 0) -> bytes:
 
 
 def in_child(function: Callable[[], bool]) -> bool:
-    """Run ``function`` in a forked child; whether it returned True there within ten seconds."""
+    """Run ``function`` in a forked child; whether it returned True there within a minute."""
     return in_children([function])
 
 
@@ -125,7 +126,7 @@ def in_children(functions: Iterable[Callable[[], bool]]) -> bool:
     good = True
     for pid in children:
         done = threading.Event()
-        killer = threading.Timer(10, lambda d=done, p=pid: None if d.is_set() else os.kill(p, 9))
+        killer = threading.Timer(60, lambda d=done, p=pid: None if d.is_set() else os.kill(p, 9))
         killer.start()
         _, status = os.waitpid(pid, 0)
         done.set()
@@ -153,6 +154,19 @@ def at_once(*functions: Callable[[], object]) -> None:
         thread.join()
     if failures:
         raise failures[0]
+
+
+@contextmanager
+def about(case: object) -> Iterator[None]:
+    """Have a failure inside say which of several cases it is of.
+
+    Cases that leave the store as it was share one: to make it takes longer than most of them.
+    """
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"case: {case!r}")
+        raise
 
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -204,6 +218,9 @@ class StoreChecks:
     many_keys = 10_000
     """How many keys the listing test writes; a slow server may lower it."""
 
+    many_turns = 10
+    """How often each of several threads does its work; a slow server may lower it."""
+
     large_nbytes = 20 << 20
     """Size of the large value; less where the server has a limit, or the stand-in is slow."""
 
@@ -219,6 +236,11 @@ class StoreChecks:
 
     def settle(self, store: Store) -> None:
         """Make what was written visible to a pickled copy."""
+
+    @property
+    def some_keys(self) -> int:
+        """How many keys are enough for most checks."""
+        return min(300, self.many_keys // 3)
 
     def read_only(self, store: Store) -> Store:
         """The same store opened read-only by its own means."""

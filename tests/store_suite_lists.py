@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
 import pytest
 from store_suite_base import (
     BAD_KEYS,
     FAULTS,
     StoreChecks,
+    about,
     at_once,
     blob,
     check_fault,
@@ -154,11 +159,12 @@ class ListChecks(StoreChecks):
 
     @needs("listable")
     def test_a_listing_left_half_way(self, store: Store) -> None:
-        self.fill(store, [(f"a/{i}", b"1") for i in range(300)])
+        n = self.some_keys
+        self.fill(store, [(f"a/{i}", b"1") for i in range(n)])
         listing = store.list_prefix("a")
         assert next(listing) == "a/0"
         assert store.get("a/1") == b"1"
-        assert len(list(store.list_prefix("a"))) == 300
+        assert len(list(store.list_prefix("a"))) == n
         if self.writable:
             store.put("a/x", b"2")
             store.delete_many(["a/0"])
@@ -168,12 +174,13 @@ class ListChecks(StoreChecks):
 
     @needs("listable", "writable")
     def test_deleting_what_a_listing_yields(self, store: Store) -> None:
-        store.put_many((f"a/{i}", b"1") for i in range(300))
+        n = self.some_keys
+        store.put_many((f"a/{i}", b"1") for i in range(n))
         seen = []
         for key in store.list_prefix("a"):
             seen.append(key)
             store.delete_many([key])
-        assert sorted(seen) == sorted(f"a/{i}" for i in range(300))
+        assert sorted(seen) == sorted(f"a/{i}" for i in range(n))
         assert list(store.list_prefix()) == []
 
     @needs("listable", "writable")
@@ -215,7 +222,7 @@ class ListChecks(StoreChecks):
 
     @needs("listable", "writable")
     def test_moving_many_keys(self, store: Store) -> None:
-        values = {f"s/{i % 7}/é{i}": blob(i % 50, i) for i in range(200)}
+        values = {f"s/{i % 7}/é{i}": blob(i % 50, i) for i in range(min(200, self.some_keys))}
         store.put_many([*values.items(), ("s2/x", b"stays"), ("r", b"stays")])
         store.move("s", "deep/er")
         moved = {f"deep/er{key[1:]}": value for key, value in values.items()}
@@ -229,15 +236,18 @@ class ListChecks(StoreChecks):
         self.fill(store, [("good/x", b"1")])
         for prefix in set(BAD_KEYS) - {"", "a/"}:
             for call in (store.list_prefix, store.list_dir):
-                with pytest.raises(InvalidKeyError):
+                with about(prefix), pytest.raises(InvalidKeyError):
                     call(prefix)
 
     @needs("listable")
-    @pytest.mark.parametrize("error", FAULTS, ids=lambda e: type(e).__name__)
-    def test_a_failing_listing_is_never_an_empty_one(self, store: Store, error: Exception) -> None:
+    def test_a_failing_listing_is_never_an_empty_one(self, store: Store) -> None:
         self.fill(store, [("a/x", b"1")])
-        failing = FaultyStore(store, error)
-        for call in (lambda: list(failing.list_prefix("a")), lambda: failing.list_dir("a")):
-            with pytest.raises(StoreError) as caught:
-                call()
-            check_fault(caught.value, error)
+        calls: list[Callable[[Store], Any]] = [
+            lambda failing: list(failing.list_prefix("a")),
+            lambda failing: failing.list_dir("a"),
+        ]
+        for error, call in product(FAULTS, calls):
+            with about(error):
+                with pytest.raises(StoreError) as caught:
+                    call(FaultyStore(store, error))
+                check_fault(caught.value, error)

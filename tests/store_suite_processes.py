@@ -53,7 +53,7 @@ class ProcessChecks(StoreChecks):
             rng = np.random.default_rng(seed)
 
             def run() -> None:
-                for _ in range(10):
+                for _ in range(self.many_turns):
                     ranges = [(f"a/{k}", int(lo), 100) for k, lo in rng.integers(0, 20, (15, 2))]
                     wanted = [values[key][lo : lo + n] for key, lo, n in ranges]
                     assert fetch(store, *ranges) == wanted
@@ -120,7 +120,7 @@ class ProcessChecks(StoreChecks):
     @needs("writable")
     def test_threads_on_keys_of_their_own(self, store: Store) -> None:
         def work(i: int) -> None:
-            for j in range(20):
+            for j in range(2 * self.many_turns):
                 key = f"d/{i}/{j % 3}"
                 store.put(key, b"%d-%d" % (i, j))
                 assert store.get(key) == b"%d-%d" % (i, j)
@@ -133,12 +133,14 @@ class ProcessChecks(StoreChecks):
 
     @needs("writable")
     def test_batches_from_several_threads(self, store: Store) -> None:
+        n = 6 * self.many_turns
+
         def write(t: int) -> None:
-            store.put_many((f"{t}/{i}", blob(100, 1000 * t + i)) for i in range(60))
-            store.delete_many(f"{t}/{i}" for i in range(0, 60, 2))
+            store.put_many((f"{t}/{i}", blob(100, 1000 * t + i)) for i in range(n))
+            store.delete_many(f"{t}/{i}" for i in range(0, n, 2))
 
         at_once(*((lambda t=t: write(t)) for t in range(4)))
-        kept = {f"{t}/{i}": blob(100, 1000 * t + i) for t in range(4) for i in range(1, 60, 2)}
+        kept = {f"{t}/{i}": blob(100, 1000 * t + i) for t in range(4) for i in range(1, n, 2)}
         answer = store.fetch(ByteRequest.whole(list(kept)), HostMemory())
         assert parts(answer) == list(kept.values())
         self.check_keys(store, kept)

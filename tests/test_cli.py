@@ -184,7 +184,7 @@ def test_wrong_usage(arguments: list[str], capsys: Captured) -> None:
 def test_output_into_no_folder(tmp_path: Path, capsys: Captured) -> None:
     target = tmp_path / "nowhere" / "p.png"
     assert cli.main(["demo", "--size", "small", "--output", str(target)]) == 2
-    assert "nowhere" in re.sub(r"\s", "", capsys.readouterr().err)
+    assert "nowhere" in re.sub(r"[\s│]", "", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("command", ["info", "tree", "demo"])

@@ -63,7 +63,7 @@ def test_a_skipped_file_fails_in_ci(tmp_path: Path) -> None:
 def run_pytest(folder: Path, ci: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
-        env=os.environ | {"FORBID_SKIPS": ci},
+        env=os.environ | {"FORBID_SKIPS": ci, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -24,6 +24,7 @@ from zarr_gpu.creation import resolve_dtype
 from zarr_gpu.errors import MetadataError, UnknownCodecError, ZarrUserWarning
 
 DOCUMENTS = {"zarr.json", ".zarray", ".zgroup", ".zattrs"}
+THING = object()  # that means nothing to anyone
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +286,7 @@ def test_codecs_of_v3_serve_as_those_of_v2():
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"compressors": object()},
+        {"compressors": THING},
         {"compressors": 3},
         {"compressors": "nothing-of-this-name"},
         {"compressors": {"name": "gzip", "configuration": {"level": 11}}},
@@ -317,7 +318,7 @@ def test_codecs_of_v3_serve_as_those_of_v2():
         {"chunks": (True, 5)},
         {"chunks": "many"},
         {"chunks": "0MB"},
-        {"chunks": object()},
+        {"chunks": THING},
         {"chunks": 2**70},
         {"chunks": (2**40, 2**40)},
         {"shape": (-1,)},
@@ -337,7 +338,7 @@ def test_codecs_of_v3_serve_as_those_of_v2():
         {"order": 1},
         {"zarr_format": 4},
         {"zarr_format": "3"},
-        {"attributes": {"a": object()}},
+        {"attributes": {"a": THING}},
         {"attributes": [1]},
         {"chunk_key_encoding": "v1"},
         {"chunk_key_encoding": ("v2", "-")},
@@ -360,7 +361,7 @@ def test_codecs_of_v3_serve_as_those_of_v2():
         {"zarr_format": 2, "compressors": {"id": "zlib", "level": 99}},
         {"zarr_format": 2, "filters": [{"id": "delta", "dtype": "O"}]},
     ],
-    ids=lambda arguments: str(arguments)[:60],
+    ids=lambda arguments: str(arguments).replace(str(THING), "thing")[:60],
 )
 def test_invalid_arguments_write_nothing(arguments):
     data = {}

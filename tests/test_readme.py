@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.DOTALL | re.MULTILINE)
-INSTALLING = ["pip install '.[cli]' && zarr-gpu demo", "pip install -e '.[test]' && pytest -q"]
+INSTALLING = [
+    "pip install '.[cli]' && zarr-gpu demo",
+    "pip install -e '.[test]' && pytest -q -n 2 --dist worksteal",
+]
 
 
 def test_blocks_run(

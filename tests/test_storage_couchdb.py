@@ -44,6 +44,7 @@ class TestCouch(StoreSuite, StoreArraySuite):
 
     many_keys = 1000
     many_chunks = 100
+    many_turns = 4
 
     def read_only(self, store: Store) -> Store:
         assert isinstance(store, CouchStore)

@@ -16,6 +16,7 @@ from store_suite import StoreSuite, ask, blob, fetch, parts
 import zarr_gpu
 from zarr_gpu.errors import DataError, InvalidKeyError, ReadOnlyError, StoreError
 from zarr_gpu.extents import REST, ByteRequest, HostMemory
+from zarr_gpu.storage import attempts
 from zarr_gpu.storage.base import Store
 from zarr_gpu.storage.failures import (
     StoreArgumentError,
@@ -252,6 +253,13 @@ def test_a_redirect_to_another_host_takes_no_credentials(
 # ---- failures ------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for between attempts."""
+    monkeypatch.setattr(attempts, "pause", lambda attempt: 0.001)
+
+
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("fault", "kind", "requests"),
     [

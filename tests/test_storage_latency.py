@@ -32,7 +32,7 @@ def test_a_thousand_chunks_use_the_declared_concurrency(concurrency: int) -> Non
     inner = MemoryStore()
     array = zarr_gpu.create_array(inner, shape=(1000, 4), chunks=(1, 4), dtype="i4")
     array[...] = np.arange(4000).reshape(1000, 4)
-    latency = 0.004
+    latency = max(0.004, 0.0005 * concurrency)  # that all may start meanwhile
     store = LatencyStore(inner, latency, concurrency=concurrency)
     array = zarr_gpu.open_array(store, mode="r")
     store.requests = store.peak = 0
@@ -51,7 +51,7 @@ def test_one_at_a_time() -> None:
 
 
 def test_writes_overlap_too() -> None:
-    store = LatencyStore(MemoryStore(), 0.003, concurrency=6)
+    store = LatencyStore(MemoryStore(), 0.01, concurrency=6)
     store.put_many((f"{i}", b"1") for i in range(60))
     assert store.requests == 60
     assert store.peak == 6

@@ -51,7 +51,9 @@ def s3() -> Iterator[str]:
 
 class TestS3(StoreSuite, StoreArraySuite):
     title = "S3 (obstore, moto)"
-    many_keys = 1_000
+    many_keys = 300
+    many_chunks = 200
+    many_turns = 3
     in_order = False
     longest_key = 1024 - 37
 
@@ -74,6 +76,8 @@ def azure() -> Iterator[str]:
 class TestAzure(StoreSuite, StoreArraySuite):
     title = "Azure (obstore, Azurite)"
     many_keys = 300
+    many_chunks = 200
+    many_turns = 3
     in_order = False
     longest_key = 1024 - 37
 

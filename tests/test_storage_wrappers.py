@@ -54,6 +54,7 @@ class TestRedundantWrappers(StoreSuite):
     """Of all that only look on, one around the other."""
 
     title = "logging, counting, read again, of local files"
+    many_keys = 1_000
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
@@ -70,6 +71,7 @@ class TestConcurrentCalls(StoreSuite):
     """Of a counting store, over a store whose calls overlap."""
 
     title = "counting, of memory with 8 calls at once"
+    many_keys = 1_000
     shared = many_writers = durable = in_order = False
 
     @pytest.fixture

@@ -58,6 +58,7 @@ class TestZipStore(StoreSuite, StoreArraySuite):
 class TestDeflated(StoreSuite, StoreArraySuite):
     title = "zip, deflated"
     many_keys = 1_000
+    large_nbytes = 5 << 20  # random bytes are slow to deflate
     many_writers = False
     cannot_pickle = (StoreError,)
 

@@ -40,7 +40,7 @@ __all__ = [
 
 I64 = npt.NDArray[np.int64]
 
-PAYS_AFTER = 8192
+PAYS_AFTER = 4096
 """Rows that Python reads before the loops are loaded: about the time that loading takes."""
 
 _NO_NUMBA = "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"

@@ -2,7 +2,7 @@
 
 Lanes (``cpu_lane.py``) draw jobs from one shared iterator and the calling thread is one of them, so
 that a small read never leaves it.  Where there is a shorter way for some rows, the device knows it:
-see ``host_rows``, ``part_rows`` and ``chunk_cache``.
+see ``host_rows``, ``host_write``, ``part_rows`` and ``chunk_cache``.
 """
 
 from __future__ import annotations

@@ -354,7 +354,7 @@ def test_a_file_that_cannot_be_opened_is_an_error(tmp_path: Path) -> None:
 
 
 def test_loading_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_loop", None)
+    monkeypatch.setattr(compiled, "_loops", None)
     monkeypatch.setattr(compiled, "_rows_so_far", 0)
     there = iter([False, True])
     monkeypatch.setattr(compiled, "compiled_beside", lambda: next(there))
@@ -364,7 +364,7 @@ def test_loading_waits_until_it_pays(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not compiled.wanted(1)  # not compiled yet
         assert compiled.wanted(1)
         assert compiled.ready()
-        monkeypatch.setattr(compiled, "_loop", None)
+        monkeypatch.setattr(compiled, "_loops", None)
         monkeypatch.setattr(compiled, "_found", False)  # Numba is not installed
         assert not compiled.wanted(1)
     with config.set({"cpu.compiled": False}):
@@ -377,11 +377,11 @@ def test_a_broken_numba_is_told_and_done_without(
     def broken() -> None:
         raise RuntimeError("no locator available")
 
-    monkeypatch.setattr(compiled, "_loop", None)
+    monkeypatch.setattr(compiled, "_loops", None)
     monkeypatch.setattr(compiled, "_found", True)
     monkeypatch.setattr(compiled, "_rows_so_far", compiled.PAYS_AFTER)
     monkeypatch.setattr(compiled, "compiled_beside", lambda: True)
-    monkeypatch.setattr(compiled, "load_rows", broken)
+    monkeypatch.setattr(compiled, "load", broken)
     array = zarr_gpu.create_array({}, data=np.arange(9), chunks=2)
     with config.set({"cpu.compiled": "auto"}):
         for _ in range(2):
@@ -392,9 +392,9 @@ def test_a_broken_numba_is_told_and_done_without(
 
 
 def test_warmup_loads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "_loop", None)
+    monkeypatch.setattr(compiled, "_loops", None)
     zarr_gpu.warmup("cpu")
-    assert compiled._loop is not None
+    assert compiled._loops is not None
 
 
 def test_a_zip_file_that_is_closed_meanwhile_is_read_to_the_end(

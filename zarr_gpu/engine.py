@@ -285,15 +285,9 @@ def write(
     ReadOnlyError, StoreError
         The store refuses or fails.
     """
-    make_lane = device.lane_maker(
-        layout.program,
-        plan,
-        fill_value=layout.fill_value,
-        fields=fields,
-        keep_fill_chunks=write_empty_chunks,
-        options=options,
+    target = _target(
+        (layout, store, device, plan, values), fields, write_empty_chunks, options, ready
     )
-    target = Target(layout, store, device, plan, values, fields is None, make_lane, ready)
     if layout.levels:
         with hold(store, layout.prefix, _changed_shards(target)):
             write_shards(target)
@@ -307,6 +301,25 @@ def write(
         batches, changed = [only], _changed_in_part(target, *only)
     with hold(store, layout.prefix, changed):
         _write_chunks(target, batches)
+
+
+def _target(
+    what: tuple[Layout, Store, Device, Plan, Any],
+    fields: str | list[str] | None,
+    write_empty_chunks: bool,
+    options: Options,
+    ready: Callable[[], None],
+) -> Target:
+    layout, _, device, plan, _ = what
+    make_lane = device.lane_maker(
+        layout.program,
+        plan,
+        fill_value=layout.fill_value,
+        fields=fields,
+        keep_fill_chunks=write_empty_chunks,
+        options=options,
+    )
+    return Target(*what, fields is None, make_lane, ready)
 
 
 def write_box(
@@ -341,15 +354,9 @@ def write_box(
         left = writer(box, objects, lengths, values, write_empty_chunks, lanes)
         if len(left):
             plan = make_plan(selection, layout.grid)
-            make_lane = device.lane_maker(
-                layout.program,
-                plan,
-                fill_value=layout.fill_value,
-                fields=None,
-                keep_fill_chunks=write_empty_chunks,
-                options=options,
+            target = _target(
+                (layout, store, device, plan, values), None, write_empty_chunks, options, ready
             )
-            target = Target(layout, store, device, plan, values, True, make_lane, ready)
             batch = plan.batch(plan.rows(0, plan.nchunks).index[left])
             _write_chunks(target, [(batch, ByteRequest.whole(layout.keys(batch.coords)))])
     return True

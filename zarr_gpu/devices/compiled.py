@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +29,8 @@ from zarr_gpu.errors import MissingDependencyError
 __all__ = [
     "addresses",
     "can_write",
-    "load_box",
+    "load",
     "load_files",
-    "load_rows",
-    "load_write",
     "prepare",
     "ready",
     "system",
@@ -43,12 +42,8 @@ I64 = npt.NDArray[np.int64]
 PAYS_AFTER = 4096
 """Rows that Python reads before the loops are loaded: about the time that loading takes."""
 
-_NO_NUMBA = "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"
-
 _rows_so_far = 0
-_loop: Callable[..., int] | None = None
-_box_loop: Callable[..., int] | None = None
-_write_loop: Callable[..., int] | None = None
+_loops: Loops | None = None
 _lock = threading.Lock()
 
 
@@ -62,7 +57,7 @@ def wanted(rows: int) -> bool:
     setting = config.get("cpu.compiled")
     if setting is False or not _supported():
         return False
-    if setting is True or _loop is not None:
+    if setting is True or _loops is not None:
         return True
     _rows_so_far += rows
     if _rows_so_far <= PAYS_AFTER or not _installed() or not compiled_beside():
@@ -73,23 +68,19 @@ def wanted(rows: int) -> bool:
 def ready() -> bool:
     """Whether the loop is at hand, or shall be used from the first row on."""
     setting = config.get("cpu.compiled")
-    return setting is not False and (setting is True or _loop is not None) and _supported()
+    return setting is not False and (setting is True or _loops is not None) and _supported()
 
 
 def prepare() -> None:
     """Load the loop now, unless it cannot or shall not be used."""
     if config.get("cpu.compiled") is not False and _supported() and _installed():
-        load_rows()
-        load_box()
-        load_write()
+        load()
 
 
 def _load_or_give_up() -> bool:
     global _found
     try:
-        load_rows()
-        load_box()
-        load_write()
+        load()
     except Exception as error:  # noqa: BLE001  Numba may be broken in many ways
         import logging
 
@@ -113,49 +104,33 @@ def _installed() -> bool:
     return _found
 
 
-def load_rows() -> Callable[..., int]:
-    """The loop over rows of any plan.
+class Loops(NamedTuple):
+    """The loops of the CPU device."""
+
+    read_rows: Callable[..., int]  # of any plan
+    read_box: Callable[..., int]
+    write_box: Callable[..., int]
+
+
+def load() -> Loops:
+    """Load the loops, if they are not loaded.
 
     Raises
     ------
     MissingDependencyError
         Numba is not installed.
     """
-    global _loop
-    if _loop is None:
+    global _loops
+    if _loops is None:
         with _lock:
             try:
-                from zarr_gpu.kernels.host_rows import read_rows
+                from zarr_gpu.kernels import host_box, host_rows, host_write
             except ImportError as cause:
-                raise MissingDependencyError(_NO_NUMBA) from cause
-            _loop = read_rows
-    return _loop
-
-
-def load_box() -> Callable[..., int]:
-    """The loop over the chunks of a box; raises as :func:`load_rows`."""
-    global _box_loop
-    if _box_loop is None:
-        with _lock:
-            try:
-                from zarr_gpu.kernels.host_box import read_box
-            except ImportError as cause:
-                raise MissingDependencyError(_NO_NUMBA) from cause
-            _box_loop = read_box
-    return _box_loop
-
-
-def load_write() -> Callable[..., int]:
-    """The loop that writes the chunks of a box; raises as :func:`load_rows`."""
-    global _write_loop
-    if _write_loop is None:
-        with _lock:
-            try:
-                from zarr_gpu.kernels.host_write import write_box
-            except ImportError as cause:
-                raise MissingDependencyError(_NO_NUMBA) from cause
-            _write_loop = write_box
-    return _write_loop
+                raise MissingDependencyError(
+                    "compiled reading on the CPU needs Numba: pip install 'zarr-gpu[fast]'"
+                ) from cause
+            _loops = Loops(host_rows.read_rows, host_box.read_box, host_write.write_box)
+    return _loops
 
 
 def load_files() -> Callable[..., int] | None:

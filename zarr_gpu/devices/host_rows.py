@@ -26,7 +26,7 @@ from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.native import Decoder
 from zarr_gpu.config import usable_threads
 from zarr_gpu.devices.base import Job
-from zarr_gpu.devices.compiled import addresses, load_box, load_rows
+from zarr_gpu.devices.compiled import addresses, load
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.extents import Files
@@ -137,7 +137,7 @@ class Chunks:
         memory = self.memory()
         if memory is None:
             return
-        load_rows()(
+        load().read_rows(
             *(turn, run, index),
             *(boxes.entries, boxes.at, boxes.steps, boxes.src_table, boxes.dst_table),
             # The loop completes the path in place.
@@ -232,7 +232,7 @@ def read_box(
     lanes: int,
 ) -> bool:
     """Read a box into ``out``; see ``devices.base.BoxReader``."""
-    program, loop = chunks.program, load_box()
+    program, loop = chunks.program, load().read_box
     lanes = lanes or usable_threads()
     kind, path, prefix, values, keep = _PATHS, _NO_BYTES, 0, _NO_VALUES, None
     if files.values is None:

@@ -20,7 +20,7 @@ from zarr_gpu.boxes import Box, Objects
 from zarr_gpu.codecs.chain import Program
 from zarr_gpu.codecs.native import Encoder
 from zarr_gpu.config import usable_threads
-from zarr_gpu.devices.compiled import load_write, system
+from zarr_gpu.devices.compiled import load, system
 from zarr_gpu.devices.helpers import together
 from zarr_gpu.devices.host_rows import Chunks, address_of, axes_of, path_memory
 from zarr_gpu.extents import Sink
@@ -61,7 +61,7 @@ class BoxWriter:
         keep_fill: bool,
         lanes: int,
     ) -> I64:
-        chunks, loop = self.chunks, load_write()
+        chunks, loop = self.chunks, load().write_box
         axes, order = axes_of(box, objects, chunks.program.strides, values.strides)
         folder = self.sink.prefix + os.fsencode(objects.prefix)
         path, prefix = path_memory(folder + os.fsencode(objects.key_encoding.lead))

@@ -35,7 +35,7 @@ LEVELS = [
         r"devices\.([a-z]+_runtime|chunk_cache|compiled|compiling|cpu_lane|helpers|host_rows|host_write|part_rows|scratch)",
     ),
     (6, r"devices(\.[^.]+)?"),
-    (7, r"engine|jobs|shard_writes"),
+    (7, r"box_engine|engine|jobs|shard_writes"),
     (8, r"array|array_info|attributes|building|consolidation|creation|explain|group|group_view"),
     (8, r"hierarchy|indexers|node_changes|nodes|older_arguments|selecting|trees"),
     (9, r"api(_[a-z]+)?|"),  # "" is zarr_gpu/__init__.py

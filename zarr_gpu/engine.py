@@ -19,21 +19,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zarr_gpu.boxes import make_box
 from zarr_gpu.devices.base import Device, Job, Lane, Options
 from zarr_gpu.errors import ChunkNotFoundError, DataError, ShardIndexError
 from zarr_gpu.extents import MISSING, REST, ByteRequest, Extents, Memory
 from zarr_gpu.jobs import Target, cut_jobs, lanes_for
 from zarr_gpu.layout import Layout
 from zarr_gpu.locate import IndexSource, Locator
-from zarr_gpu.plan import Batch, Plan, make_plan
-from zarr_gpu.select import Selection
+from zarr_gpu.plan import Batch, Plan
 from zarr_gpu.shard_writes import write_shards
 from zarr_gpu.stages import stage
 from zarr_gpu.storage.base import Store
 from zarr_gpu.write_locks import hold
 
-__all__ = ["located_batches", "read", "read_box", "write", "write_box"]
+__all__ = [
+    "MAX_LOCKED",
+    "located_batches",
+    "make_target",
+    "max_shards",
+    "read",
+    "write",
+    "write_rows",
+]
 
 Array = npt.NDArray[Any]
 Coords = tuple[int, ...]
@@ -132,28 +138,6 @@ def read(
     )
 
 
-def read_box(layout: Layout, store: Store, device: Device, selection: Selection, out: Any) -> bool:
-    """Read a selection that is a box of few chunks, where the device needs no plan for that.
-
-    False: nothing is read, or not all; :func:`read` does it, and finds the errors.  Absent chunks
-    read as the fill value.
-    """
-    objects = layout.objects
-    if objects is None:
-        return False
-    reader = device.box_reader(layout.program, store, layout.fill_value, out)
-    box = None if reader is None else make_box(selection, layout.grid, device.box_chunks)
-    if reader is None or box is None:
-        return False
-    indexes = None
-    if layout.levels:
-        keys = objects.keys(box)
-        if len(keys) > _max_shards(layout):
-            return False
-        indexes = Locator(layout, store).outermost(keys)
-    return reader(box, objects, indexes, lanes_for(layout, store, box.nchunks))
-
-
 def _by_object(request: ByteRequest) -> tuple[ByteRequest, I64 | None]:
     """A request in the order of its keys, and that order, None where it was in order."""
     if len(request.keys) == 1:
@@ -179,7 +163,7 @@ def located_batches(
             yield batch, locator.locate(batch.coords)
         return
     most = math.prod(s.nobjects(layout.chunks_per_object) for s in plan.sets)
-    if plan.nchunks <= BATCH_ROWS and most <= _max_shards(layout):
+    if plan.nchunks <= BATCH_ROWS and most <= max_shards(layout):
         # All at once; only then put in order by object, which is what lanes read together.
         batch = plan.rows(0, plan.nchunks)
         request, order = _by_object(locator.locate(batch.coords))
@@ -197,20 +181,20 @@ def _rows_by_object(layout: Layout, plan: Plan) -> Iterator[I64]:
 
     A few shards at a time: their indexes are fetched together and must fit in memory.
     """
-    max_shards = _max_shards(layout)
+    most = max_shards(layout)
     held: list[I64] = []
     rows = 0
     for _, index in plan.objects(layout.chunks_per_object):
         held.append(index)
         rows += len(index)
-        if rows >= BATCH_ROWS or len(held) >= max_shards:
+        if rows >= BATCH_ROWS or len(held) >= most:
             yield np.concatenate(held)
             held, rows = [], 0
     if held:
         yield np.concatenate(held)
 
 
-def _max_shards(layout: Layout) -> int:
+def max_shards(layout: Layout) -> int:
     """How many shards may have their indexes in memory together."""
     index_nbytes = sum(level.index_nbytes for level in layout.levels)
     return max(1, min(256, (16 << 20) // index_nbytes))
@@ -285,7 +269,7 @@ def write(
     ReadOnlyError, StoreError
         The store refuses or fails.
     """
-    target = _target(
+    target = make_target(
         (layout, store, device, plan, values), fields, write_empty_chunks, options, ready
     )
     if layout.levels:
@@ -303,13 +287,14 @@ def write(
         _write_chunks(target, batches)
 
 
-def _target(
+def make_target(
     what: tuple[Layout, Store, Device, Plan, Any],
     fields: str | list[str] | None,
     write_empty_chunks: bool,
     options: Options,
     ready: Callable[[], None],
 ) -> Target:
+    """What a write of ``(layout, store, device, plan, values)`` carries; see :func:`write`."""
     layout, _, device, plan, _ = what
     make_lane = device.lane_maker(
         layout.program,
@@ -322,44 +307,11 @@ def _target(
     return Target(*what, fields is None, make_lane, ready)
 
 
-def write_box(
-    layout: Layout,
-    store: Store,
-    device: Device,
-    selection: Selection,
-    values: Any,
-    *,
-    write_empty_chunks: bool = False,
-    options: Options = _PLAINLY,
-    ready: Callable[[], None] = lambda: None,
-) -> bool:
-    """Write a selection that is a box of few chunks, where the device needs no plan for that.
-
-    False: nothing is written, :func:`write` does it.  Arguments and errors are those of that.
-    """
-    objects = None if layout.levels else layout.objects
-    if objects is None:
-        return False
-    writer = device.box_writer(layout.program, store, layout.fill_value, values)
-    box = None if writer is None else make_box(selection, layout.grid, device.box_chunks)
-    if writer is None or box is None:
-        return False
-    lengths = layout.grid.array_shape
-    changed: list[str] | None = []
-    if not box.covers(lengths):
-        changed = objects.keys(box) if box.nchunks <= MAX_LOCKED else None
-    ready()
-    with hold(store, layout.prefix, changed):
-        lanes = lanes_for(layout, store, box.nchunks)
-        left = writer(box, objects, lengths, values, write_empty_chunks, lanes)
-        if len(left):
-            plan = make_plan(selection, layout.grid)
-            target = _target(
-                (layout, store, device, plan, values), None, write_empty_chunks, options, ready
-            )
-            batch = plan.batch(plan.rows(0, plan.nchunks).index[left])
-            _write_chunks(target, [(batch, ByteRequest.whole(layout.keys(batch.coords)))])
-    return True
+def write_rows(target: Target, rows: I64) -> None:
+    """Write some rows of a plan without shards, the locks of which are held."""
+    plan, layout = target.plan, target.layout
+    batch = plan.batch(plan.rows(0, plan.nchunks).index[rows])
+    _write_chunks(target, [(batch, ByteRequest.whole(layout.keys(batch.coords)))])
 
 
 def _whole_objects(layout: Layout, plan: Plan) -> Iterator[tuple[Batch, ByteRequest]]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zarr_gpu import engine
+from zarr_gpu.box_engine import read_box, write_box
 from zarr_gpu.config import ArrayConfig
 from zarr_gpu.devices import Device, get_device
 from zarr_gpu.devices.base import Options
@@ -294,7 +295,7 @@ class Selectable(ABC):
         plainly = fields is None and options.cache is None and self.config.read_missing_chunks
         if device.kind != "cpu":  # others may leave it to the host
             plainly = plainly and not (options.strict or options.verify)
-        if plainly and engine.read_box(layout, self.store, device, selection, work):
+        if plainly and read_box(layout, self.store, device, selection, work):
             return
         engine.read(
             layout,
@@ -423,7 +424,7 @@ class Selectable(ABC):
             where = self.layout, self.store, device
             empty = self.config.write_empty_chunks
             try:
-                if fields is None and engine.write_box(
+                if fields is None and write_box(
                     *where,
                     selection,
                     values,

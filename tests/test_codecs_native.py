@@ -20,10 +20,11 @@ from zarr_gpu.errors import MissingDependencyError
 
 @pytest.fixture(autouse=True)
 def fresh() -> Any:
-    for probe in (native.blosc, native.zstd, native.lz4, native.deflate):
+    probes = native.blosc, native.zstd, native.lz4, native.deflate  # tests may put others there
+    for probe in probes:
         probe.cache_clear()
     yield
-    for probe in (native.blosc, native.zstd, native.lz4, native.deflate):
+    for probe in probes:
         probe.cache_clear()
 
 

@@ -58,6 +58,8 @@ class Layout:
     @cached_property
     def keys_fit(self) -> bool:
         """Whether a store takes the keys of all objects: those far out may be too long."""
+        if len(self.prefix) + 22 * self.grid.ndim < MAX_KEY_BYTES // 4:
+            return True  # however long its coordinates, in however many bytes per character
         last = tuple(max(n - 1, 0) for n in self.object_grid.shape)
         return len(self.key(last).encode(errors="surrogatepass")) <= MAX_KEY_BYTES
 
@@ -67,9 +69,9 @@ class Layout:
         if len(self.levels) > 1 or not self.grid.axes or not self.keys_fit:
             return None
         ndim = self.grid.ndim
-        weight = [0] * ndim
-        if self.levels:
-            weight = self.levels[0].number_of(np.eye(ndim, dtype=np.int64)).tolist()
+        if not self.levels:
+            return Objects(self.prefix, self.key_encoding, (1,) * ndim, (0,) * ndim)
+        weight = self.levels[0].number_of(np.eye(ndim, dtype=np.int64)).tolist()
         return Objects(self.prefix, self.key_encoding, self.chunks_per_object, tuple(weight))
 
     @cached_property

@@ -21,7 +21,7 @@ The keys, all of them (anything else is an error):
 ``device``                    "cpu"    device of nodes opened without ``device=``; "auto" takes CUDA
                                        where it can be used
 ``decode.max_variable_bytes`` 2 GiB    largest decoded chunk of a variable-length type
-``cpu.compiled``              "auto"   read by a loop that Numba compiles: "auto" once enough chunks
+``cpu.compiled``              "auto"   read and write by loops of Numba: "auto" once enough chunks
                                        were read that loading it pays (``warmup("cpu")`` loads it);
                                        a process in the background compiles it where need be
 ``cpu.recycle_bytes``         0        memory of large results that are gone, kept for those to come

@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ __all__ = [
 I64 = npt.NDArray[np.int64]
 
 PAYS_AFTER = 4096
-"""Rows that Python reads before the loops are loaded: about the time that loading takes."""
+"""Rows that Python reads before the loops are loaded: by then that is about to pay."""
 
 _rows_so_far = 0
 _loops: Loops | None = None
@@ -193,7 +194,12 @@ def addresses(decoder: Decoder | None) -> I64:
 
 def can_write() -> bool:
     """Whether the loop that writes can: it needs ``statx``, and variadic calls like others."""
-    return sys.platform.startswith("linux") and ready() and hasattr(ctypes.CDLL(None), "statx")
+    return ready() and _has_statx()
+
+
+@cache
+def _has_statx() -> bool:
+    return sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "statx")
 
 
 def system() -> I64:

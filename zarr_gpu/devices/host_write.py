@@ -68,8 +68,6 @@ class BoxWriter:
         suffix = np.frombuffer(bytearray(self.sink.suffix), np.uint8)
         of_array = np.array(lengths, np.int64)
         left, turn = np.ones(box.nchunks, np.int64), np.zeros(1, np.int64)
-        codec, functions, item, nbytes = chunks.coding
-        del functions
         address, separator = address_of(values), ord(objects.key_encoding.separator)
 
         def lane() -> None:
@@ -77,11 +75,12 @@ class BoxWriter:
             encoder = self._numbers()
             if memory is None or encoder is None:
                 return
+            codec, functions, item, nbytes = chunks.coding
             own = path.copy()
             loop(
                 *(turn, axes, of_array, order),
                 *(own, len(folder), prefix, separator, np.empty_like(own), suffix),
-                *(codec, chunks.coding[1], system(), encoder),
+                *(codec, functions, system(), encoder),
                 *(item, int(keep_fill), nbytes, address, *memory, left),
             )
 

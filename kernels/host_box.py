@@ -6,7 +6,7 @@ paths of their files are worked out here.
 Imports Numba; called by the CPU device.
 """
 
-# Imports stamped: 0f4cd61ffdc9
+# Imports stamped: 91104e796ff0
 
 from __future__ import annotations
 

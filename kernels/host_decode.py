@@ -140,6 +140,8 @@ def read_frame(
     if not (load4(enc) >> 16) & 2 and _is_part(block, nbytes, lo, hi) and 16 + 4 * blocks <= got:
         # Blocks may lie in any order: one ends where the next one in the file begins.
         a, b = lo // block, (hi - 1) // block
+        if a and a == b and nbytes - a * block < block:
+            a -= 1  # see _blosc
         first, last = length, 0
         for i in range(a, b + 1):
             start = load4(enc + 16 + 4 * i)

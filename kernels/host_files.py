@@ -8,7 +8,7 @@ never reports an error: a range that is not as it should be is left to the calle
 Imports Numba; called by the readers of devices with memory of their own.
 """
 
-# Imports stamped: 0f4cd61ffdc9
+# Imports stamped: 91104e796ff0
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ Chunks that cannot be written so are left to the caller.
 Imports Numba; called by the CPU device.
 """
 
-# Imports stamped: 51e8c1b78788
+# Imports stamped: 66533f0105f6
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ import zarr_gpu
 from zarr_gpu import config
 from zarr_gpu.boxes import make_box
 from zarr_gpu.devices import compiled, cpu
+from zarr_gpu.devices.scratch import scratch
 from zarr_gpu.errors import ChunkDecodeError
 from zarr_gpu.grid import ChunkGrid
 from zarr_gpu.select import select
@@ -226,3 +227,17 @@ def test_a_zstd_frame_that_does_not_end_where_it_should_is_refused(
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(ChunkDecodeError, match="zstd"):
         array[:16]
+
+
+def test_the_rest_behind_the_last_full_block_is_read_with_that(
+    boxes: Boxes, tmp_path: Path
+) -> None:
+    """A frame that is made of the rest alone would be none: the block before must be there."""
+    values = np.random.default_rng(2).integers(0, 900, 50_000).astype("u4")
+    codec = {"typesize": 4, "cname": "lz4", "clevel": 5, "shuffle": "shuffle", "blocksize": 1 << 15}
+    array = zarr_gpu.create_array(
+        tmp_path, data=values, chunks=50_000, compressors={"name": "blosc", "configuration": codec}
+    )
+    scratch.encoded.empty(1 << 19)[:] = 255  # what was read before does not help
+    assert np.array_equal(array[-100:], values[-100:])
+    assert boxes.read == [True]
